@@ -1,0 +1,54 @@
+"""Untrusted text made fit to show: the one sanitiser between AWS and every page, row and line of output."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+# Printable by Unicode's classes, yet drawn as nothing: Hangul fillers, Braille blank, variation selectors.
+_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f") | frozenset(map(chr, range(0xFE00, 0xFE0F)))
+
+
+def shown(text: str, limit: int = 4096) -> str:
+    """`text` with every control, bidirectional, zero-width, surrogate and odd space character written as an escape.
+
+    What comes back can be encoded as UTF-8, stored in any database and put on one line; it is not reversible,
+    so nothing compares or addresses with it. Past `limit` characters the rest is counted, not shown.
+    """
+    if len(text) > limit:
+        return f"{shown(text[:limit], limit)}… ({len(text) - limit} more characters)"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() and c not in _INVISIBLE else _escape(c) for c in text)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def utc(moment: datetime) -> str:
+    """`2026-11-20T18:00:00Z`: RFC 3339 in UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def spoken_time(moment: datetime) -> str:
+    """`2026-11-20 18:00:00 UTC`, for sentences."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def spoken_span(span: timedelta) -> str:
+    """A length of time in its two largest units: `3 h 12 min`, `45 s`, `2 d 4 h`."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    units = (("d", 86400), ("h", 3600), ("min", 60))
+    parts: list[str] = []
+    for name, size in units:
+        count, seconds = divmod(seconds, size)
+        if count or parts:
+            parts.append(f"{count} {name}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
