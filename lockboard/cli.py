@@ -1,0 +1,231 @@
+"""The commands; each a few lines over a service."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from lockboard import __version__
+from lockboard.config import Settings, load
+from lockboard.domain.errors import LockboardError, SettingsError
+from lockboard.domain.inventory import BackendReport
+from lockboard.domain.text import spoken_span, utc
+
+EXIT_HELP = "Exit status: 0 nothing is wrong, 1 something needs attention, 2 a backend could not be read or the settings are wrong."
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings file (TOML). Without it, LOCKBOARD_CONFIG names one.",
+)
+
+
+def _fail(error: LockboardError) -> NoReturn:
+    for line in str(error).splitlines():
+        click.echo(f"lockboard: {line}", err=True)
+    sys.exit(2)
+
+
+def _settings(path: Path | None) -> Settings:
+    try:
+        return load(path, os.environ)
+    except SettingsError as error:
+        _fail(error)
+
+
+def _settings_path(path: Path | None) -> Path:
+    """The file that `_settings` read."""
+    return path or Path(os.environ["LOCKBOARD_CONFIG"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lockboard")
+def main() -> None:
+    """Every Terraform state key in S3 beside its lock and its digest. Reads only; changes nothing in AWS."""
+
+
+@main.command(epilog=EXIT_HELP)
+@config_option
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--settle", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds a mismatch must stand before it is called one.")
+@click.option("--all", "everything", is_flag=True, help="In the table, list healthy keys too.")
+def scan(config_path: Path | None, form: str, settle: float, everything: bool) -> None:
+    """Read every backend once, look again at what seems wrong, and print the verdicts."""
+    from lockboard.adapters.store import SqlBoard, SqlInventory, open_memory
+    from lockboard.services.scan import scan as run
+    from lockboard.wiring import open_backends, utc_now
+
+    settings = _settings(config_path)
+    try:
+        engine = open_memory()
+        inventory = SqlInventory(engine)
+        backends = open_backends(settings, timedelta(seconds=settle))
+        result = run([backend.refresher(inventory) for backend in backends], SqlBoard(engine), utc_now, time.sleep)
+    except LockboardError as error:
+        _fail(error)
+    if form == "json":
+        _print_json(result.contract())
+    else:
+        _print_table(result.states(), result.reports, everything=everything)
+    sys.exit(result.exit_status())
+
+
+def _print_json(contract: dict[str, Any]) -> None:
+    """One line a state, written as it is read, so that no estate is too large."""
+    head = {name: value for name, value in contract.items() if name != "states"}
+    sys.stdout.write(json.dumps(head)[:-1] + ', "states": [')
+    for number, state in enumerate(contract["states"]):
+        sys.stdout.write((",\n" if number else "\n") + json.dumps(state))
+    sys.stdout.write("\n]}\n")
+
+
+def _print_table(states: Iterator[Mapping[str, Any]], reports: Sequence[BackendReport], *, everything: bool) -> None:
+    listed = healthy = 0
+    for state in states:
+        if state["severity"] in ("ok", "busy") and not everything:
+            healthy += 1
+            continue
+        listed += 1
+        click.echo(f"{state['severity']:<9} {state['content']} / {state['lock']}  {state['backend']}  {state['key']}")
+        click.echo(f"          Terraform: {state['terraform']}. {state['summary']}")
+        for remedy in state["remedies"][:1]:
+            if remedy["recommended"]:
+                click.echo(f"          Recommended: {remedy['action']}: {remedy['why']}")
+    for report in reports:
+        _print_report(report)
+    click.echo(f"{listed} listed, {healthy} healthy or busy not listed (--all lists them).")
+
+
+def _print_report(report: BackendReport) -> None:
+    state = "complete" if report.complete else f"COULD NOT BE READ: {report.error}"
+    if report.complete and report.sweep_error:
+        state = f"complete, but deleted states could not be looked for: {report.sweep_error}"
+    foreign = f", {report.foreign_items} items of other buckets" if report.foreign_items else ""
+    click.echo(f"{report.backend}: {report.states} state keys{foreign}; {state}.")
+
+
+@main.command(epilog="Exit status: 0 all that is needed is there, 2 something is missing.")
+@config_option
+def check(config_path: Path | None) -> None:
+    """Connect to every backend and print each permission it needs, versioning and the clock's skew."""
+    from lockboard.adapters.probe import probe_backend
+    from lockboard.wiring import open_backends, utc_now
+
+    settings = _settings(config_path)
+    missing = 0
+    try:
+        for opened in open_backends(settings):
+            place = f"s3://{opened.settings.bucket}/{opened.settings.prefix}"
+            click.echo(f"{opened.settings.name}: {place}, table {opened.settings.dynamodb_table or 'none'}, {opened.settings.region}")
+            for probe in probe_backend(opened.clients, opened.settings.bucket, opened.settings.dynamodb_table, opened.settings.prefix):
+                missing += not probe.ok
+                click.echo(f"  {'ok     ' if probe.ok else 'MISSING'} {probe.action:<24} {probe.detail}")
+            click.echo(f"  versioning: {opened.states.versioning()}")
+            skew = opened.states.clock_skew()
+            click.echo(f"  clock: {_spoken_skew(skew)} (our time {utc(utc_now())})")
+    except LockboardError as error:
+        _fail(error)
+    sys.exit(2 if missing else 0)
+
+
+def _spoken_skew(skew: timedelta | None) -> str:
+    if skew is None:
+        return "no answer to compare with"
+    if abs(skew) < timedelta(seconds=2):
+        return "agrees with AWS"
+    side = "ahead of" if skew > timedelta() else "behind"
+    warning = "; no lock is called stale until this is mended" if abs(skew) > timedelta(seconds=60) else ""
+    return f"{spoken_span(abs(skew))} {side} AWS{warning}"
+
+
+@main.command()
+@config_option
+def collect(config_path: Path | None) -> None:
+    """Keep the inventory true: refresh every backend again and again. One such process is enough."""
+    from lockboard.services.collect import collect as run
+    from lockboard.wiring import open_backends, open_store
+
+    settings = _settings(config_path)
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    try:
+        _, inventory, _ = open_store(settings)
+        inventory.forget_backends([backend.name for backend in settings.backends])
+        refreshers = [(opened.backend.name, opened.refresher(inventory)) for opened in open_backends(settings)]
+        run(refreshers, settings.refresh.every, stop, _logger())
+    except LockboardError as error:
+        _fail(error)
+
+
+def _logger() -> Any:
+    """One JSON line for each refresh that says something: the first, a failure, a recovery, or rows written."""
+    import structlog
+
+    log = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
+    )
+    last: dict[str, str | None] = {}
+
+    def write(name: str, report: BackendReport) -> None:
+        if name in last and last[name] == report.error and not report.rows_written:
+            return
+        last[name] = report.error
+        log.msg(
+            "refresh",
+            backend=name,
+            complete=report.complete,
+            error=report.error,
+            states=report.states,
+            rows_written=report.rows_written,
+            requests=dict(report.requests),
+            seconds=report.duration_seconds,
+        )
+
+    return write
+
+
+@main.command()
+@config_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only: there is no sign-in yet.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+def serve(config_path: Path | None, host: str, port: int) -> None:
+    """Run the web pages and the refresher together until SIGTERM or Ctrl-C."""
+    from lockboard.supervisor import serve as run
+    from lockboard.wiring import open_store
+
+    settings = _settings(config_path)
+    try:
+        open_store(settings)[0].dispose()  # fails here, in words, rather than in two processes at once
+        click.echo(f"Lockboard on http://{host}:{port}/", err=True)
+        sys.exit(run(_settings_path(config_path), host, port))
+    except LockboardError as error:
+        _fail(error)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--no-team", is_flag=True, help="Without the background team that takes and releases locks.")
+def demo(host: str, port: int, no_team: bool) -> None:
+    """Start the dashboard on an embedded estate: no AWS account, nothing to configure."""
+    try:
+        from lockboard.demo.run import run
+    except ImportError as error:
+        _fail(SettingsError(f"the demo needs the emulator: install lockboard[demo] ({error.name} is missing)"))
+    try:
+        sys.exit(run(host=host, port=port, team=not no_team))
+    except LockboardError as error:
+        _fail(error)

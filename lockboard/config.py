@@ -1,0 +1,279 @@
+"""Settings: one TOML file and the environment, read once. A wrong setting stops the start, by its name and with what is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from lockboard.domain.errors import SettingsError
+from lockboard.domain.keys import DEFAULT_WORKSPACE_PREFIX, matcher
+from lockboard.domain.model import Backend, Policy
+
+SECRETS = ("secret_key", "audit_key", "database_url")
+"""Settings that only the environment gives: LOCKBOARD_<NAME>, or LOCKBOARD_<NAME>_FILE naming a file that holds it."""
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*\Z")
+_URL_PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.match(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError('write a number and a unit: "45s", "30m", "1h" or "2d"')
+    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class DatabaseSettings(_Section):
+    url: str = Field(default="", description="SQLAlchemy URL; SQLite by default, PostgreSQL where there is more than one replica")
+
+
+class ActionSettings(_Section):
+    enabled: bool = False
+
+    @field_validator("enabled")
+    @classmethod
+    def _reads_only(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("must be false: this version of Lockboard reads and changes nothing in AWS")
+        return value
+
+
+class RefreshSettings(_Section):
+    every: Duration = timedelta(seconds=15)
+
+    @field_validator("every")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=1) <= value <= timedelta(days=1):
+            raise ValueError("must lie between 1s and 1d")
+        return value
+
+
+class WebSettings(_Section):
+    trusted_hosts: tuple[str, ...] = Field(default=(), description="Host names that requests may carry, besides those of loopback")
+
+
+class BackendSettings(_Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    bucket: str = Field(min_length=3, max_length=2048)
+    region: str = Field(pattern=r"^[a-z0-9-]{3,40}$")
+    dynamodb_table: str | None = Field(default=None, min_length=3, max_length=1011)
+    prefix: str = Field(default="", max_length=1024)
+    include: tuple[str, ...] = ("*.tfstate",)
+    protected: tuple[str, ...] = ()
+    stale_after: Duration = timedelta(hours=1)
+    stale_after_by_prefix: dict[str, Duration] = Field(default_factory=dict)
+    workspace_key_prefix: str = DEFAULT_WORKSPACE_PREFIX
+    sweep_every: Duration = timedelta(hours=1)
+    role_arn: str | None = Field(default=None, pattern=r"^arn:[a-z-]+:iam::\d{12}:role/.+$")
+    external_id: str | None = Field(default=None, min_length=2, max_length=1224)
+    profile: str | None = None
+    s3_endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
+    dynamodb_endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
+
+    @field_validator("include")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(value):
+            raise ValueError('needs at least one pattern, such as "*.tfstate"')
+        return value
+
+    @model_validator(mode="after")
+    def _role_for_external_id(self) -> BackendSettings:
+        if self.external_id and not self.role_arn:
+            raise ValueError("external_id is given without role_arn: name the role to assume, or leave external_id out")
+        return self
+
+    def backend(self, settle: timedelta = timedelta(seconds=10)) -> Backend:
+        """The backend as the domain knows it. A mismatch under a lock is taken for a write under way half as long again as `settle`."""
+        is_protected = matcher(self.protected) if self.protected else lambda key: False
+        limits = sorted(self.stale_after_by_prefix.items(), key=lambda pair: -len(pair[0]))
+
+        def policy_for(key: str) -> Policy:
+            stale_after = next((limit for prefix, limit in limits if key.startswith(prefix)), self.stale_after)
+            return Policy(stale_after=stale_after, settle=settle, in_flight=settle * 1.5, protected=is_protected(key))
+
+        return Backend(
+            name=self.name,
+            bucket=self.bucket,
+            region=self.region,
+            table=self.dynamodb_table,
+            prefix=self.prefix,
+            state_key=matcher(self.include),
+            policy_for=policy_for,
+            workspace_prefix=self.workspace_key_prefix,
+            sweep_every=self.sweep_every,
+        )
+
+
+class Settings(BaseSettings):
+    """Everything Lockboard is told. Secrets come from the environment, the rest from the file."""
+
+    model_config = SettingsConfigDict(env_prefix="LOCKBOARD_", extra="forbid", frozen=True)
+
+    database: DatabaseSettings = DatabaseSettings()
+    actions: ActionSettings = ActionSettings()
+    refresh: RefreshSettings = RefreshSettings()
+    web: WebSettings = WebSettings()
+    backends: tuple[BackendSettings, ...] = Field(min_length=1)
+    database_url: str | None = None
+    secret_key: str | None = None
+    audit_key: str | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # the environment is read by `load`, which alone knows *_FILE
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        names = [backend.name for backend in self.backends]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"backends: the name {twice[0]!r} is used twice; give each backend its own")
+        places = [(backend.bucket, backend.prefix) for backend in self.backends]
+        if len(set(places)) < len(places):
+            raise ValueError("backends: two of them have the same bucket and prefix; list a bucket once, or give prefixes that differ")
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """Where the inventory is kept: the environment before the file, else a SQLite file in the current user's state folder."""
+        if self.database_url or self.database.url:
+            return self.database_url or self.database.url
+        return f"sqlite:///{default_folder() / 'lockboard.db'}"
+
+
+def default_folder() -> Path:
+    """Where the inventory is kept if no setting says otherwise: the user's folder for state (XDG)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "lockboard"
+
+
+class SettingLine(NamedTuple):
+    """One effective setting as the settings page shows it."""
+
+    name: str
+    value: str
+    source: str
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the file, put the environment's secrets over it, and check everything.
+
+    Raises:
+        SettingsError: names the setting and says what is allowed.
+    """
+    chosen = path or (Path(environ["LOCKBOARD_CONFIG"]) if environ.get("LOCKBOARD_CONFIG") else None)
+    if chosen is None:
+        raise SettingsError("no configuration: give --config FILE or set LOCKBOARD_CONFIG (an example ships as docs/lockboard.example.toml)")
+    try:
+        data = tomllib.loads(chosen.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{chosen}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{chosen}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{chosen}: is not valid TOML: {error}") from None
+    misplaced = sorted(set(data) & set(SECRETS))
+    if misplaced:
+        name = misplaced[0]
+        raise SettingsError(f"{chosen}: {name} does not belong in the file: set LOCKBOARD_{name.upper()} or LOCKBOARD_{name.upper()}_FILE")
+    data |= _secrets(environ)
+    try:
+        return Settings(**data)
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{chosen}: {line}" for line in _complaints(error))) from None
+
+
+def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for name in SECRETS:
+        variable = f"LOCKBOARD_{name.upper()}"
+        if environ.get(variable) and environ.get(variable + "_FILE"):
+            raise SettingsError(f"{variable} and {variable}_FILE are both set; keep one")
+        if environ.get(variable):
+            found[name] = environ[variable]
+        elif environ.get(variable + "_FILE"):
+            try:
+                found[name] = Path(environ[variable + "_FILE"]).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                raise SettingsError(f"{variable}_FILE: {environ[variable + '_FILE']} cannot be read") from None
+    return found
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    """One line for each wrong setting; the value itself is left out, since it may be a secret in the wrong place."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        elif item["type"] == "missing":
+            message = "is missing"
+        elif item["type"] == "too_short" and where == "backends":
+            message = "is missing: configure at least one [[backends]] with name, bucket and region"
+        elif item["type"] == "string_pattern_mismatch":
+            message = f"must look like {item.get('ctx', {}).get('pattern', 'the documented form')}"
+        lines.append(f"{where}: {message}" if where else message)
+    return lines
+
+
+def effective(settings: Settings, environ: Mapping[str, str]) -> list[SettingLine]:
+    """Every setting with its value and where that came from; secrets masked."""
+    lines: list[SettingLine] = []
+    given = settings.model_dump(exclude_unset=True)
+    for section in ("database", "refresh", "actions", "web"):
+        values: dict[str, Any] = getattr(settings, section).model_dump()
+        for name, value in values.items():
+            source = "file" if name in given.get(section, {}) else "default"
+            lines.append(SettingLine(f"{section}.{name}", _spoken(value), source))
+    for index, backend in enumerate(settings.backends):
+        for name, value in backend.model_dump().items():
+            source = "file" if name in given["backends"][index] else "default"
+            lines.append(SettingLine(f"backends.{backend.name}.{name}", "••••" if name == "external_id" and value else _spoken(value), source))
+    for name in SECRETS:
+        value = getattr(settings, name)
+        shown_value = _URL_PASSWORD.sub(r"\1••••@", value) if name == "database_url" and value else "••••" if value else "not set"
+        file_given = bool(environ.get(f"LOCKBOARD_{name.upper()}_FILE"))
+        source = "environment, by file" if file_given else "environment"
+        lines.append(SettingLine(name, shown_value, source if value else "default"))
+    return lines
+
+
+def _spoken(value: object) -> str:
+    if value is None or value == () or value == "" or value == {}:
+        return "not set"
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g} s"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {_spoken(item)}" for name, item in value.items())
+    return _URL_PASSWORD.sub(r"\1••••@", str(value))

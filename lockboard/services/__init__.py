@@ -1,0 +1,1 @@
+"""What may be done: gather, decide, apply. Speaks to the world only through the domain's ports."""

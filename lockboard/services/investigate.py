@@ -1,0 +1,243 @@
+"""Gathering what is known of one key into an Observation, with no more requests than the question needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lockboard.domain.bodies import Body, BodyKind
+from lockboard.domain.digests import Digest, parse_digest
+from lockboard.domain.keys import DIGEST_SUFFIX, LOCKFILE_SUFFIX, digest_id, lock_id
+from lockboard.domain.locks import Lock, lock_from_item
+from lockboard.domain.model import Backend, History, Observation, Policy, StateObject, Unread, Version
+from lockboard.domain.ports import LockTable, States, TableItem
+from lockboard.services.memo import Memo, since
+
+VERSIONS_COMPARED = 30
+"""Noncurrent versions whose bytes are read to find the one a digest names, newest first."""
+
+NOT_VERIFIED = Unread("its bytes were not read yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the listing and the table say of one key before anything else is read."""
+
+    key: str
+    state: StateObject | None | Unread
+    digest: Digest | None | Unread
+    table_lock: Lock | None | Unread
+    file_lock: Lock | None | Unread
+
+
+def is_lock_item(item: TableItem, key: str) -> bool:
+    """Whether the item under a key's own lock ID is that key's lock rather than the digest of the key without `-md5`."""
+    if item.info is not None:
+        return True
+    return item.digest is None and not key.endswith(DIGEST_SUFFIX)
+
+
+def digest_of(item: TableItem | None | Unread) -> Digest | None | Unread:
+    """The digest of a key from the item under its digest ID: an item with Info alone is a lock of the key ending in `-md5`."""
+    if item is None or isinstance(item, Unread):
+        return item
+    if item.digest is None and item.info is not None:
+        return None
+    return parse_digest(item.digest)
+
+
+def lock_of(item: TableItem | None | Unread, key: str, *, stands_as_state: bool) -> Lock | None | Unread:
+    """The lock of a key from the item under its lock ID. `stands_as_state`: an object at this very key is a state."""
+    if item is None or isinstance(item, Unread):
+        return item
+    if is_lock_item(item, key):
+        return lock_from_item(item.info, carries_digest=item.digest is not None)
+    if not key.endswith(DIGEST_SUFFIX) or (stands_as_state and item.digest is not None):
+        return lock_from_item(None, carries_digest=True)
+    return None
+
+
+class Investigator:
+    """Reads of one backend, one key at a time."""
+
+    def __init__(self, backend: Backend, states: States, table: LockTable | None) -> None:
+        self._backend, self._states, self._table = backend, states, table
+
+    def complete(self, facts: Facts, memo: Memo, now: datetime, *, may_read: bool = True) -> tuple[Observation, Memo]:
+        """Read what the verdict on these facts still needs: bytes where the ETag proves nothing, versions where something is wrong.
+
+        With `may_read` False nothing is read, and what would be needed stays unknown.
+        """
+        state = facts.state
+        if isinstance(state, StateObject) and needs_body(state, facts.digest):
+            state, memo = self._with_body(facts.key, state, memo, may_read=may_read)
+        seen = self._observation(replace(facts, state=state), memo)
+        seen, memo = self._with_suspicions(seen, memo, now)
+        if not self._needs_history(seen, now):
+            return seen, memo
+        if not may_read:
+            return replace(seen, history=NOT_VERIFIED), memo
+        history, memo = self._compared_history(seen, memo)
+        return replace(seen, history=history), memo
+
+    def fresh(self, key: str, memo: Memo, now: datetime, *, versions: int = 0) -> tuple[Observation, Memo]:
+        """Look at one key anew with consistent reads. With `versions`, also the bytes of that many newest versions.
+
+        Raises:
+            ReadError: nothing at all could be read.
+        """
+        state = self._states.read_state(key)
+        own = self._item(lock_id(self._backend.bucket, key))
+        facts = Facts(
+            key,
+            state,
+            digest_of(self._item(digest_id(self._backend.bucket, key))),
+            lock_of(own, key, stands_as_state=isinstance(state, StateObject)),
+            self._states.read_lockfile(key),
+        )
+        if isinstance(state, StateObject) and isinstance(state.body, Body):
+            memo = _remember(memo, state, state.body)
+        if not memo.lockfile_history and versions:
+            past = self._states.history(key + LOCKFILE_SUFFIX)
+            memo = replace(memo, lockfile_history=isinstance(past, History) and bool(past.versions))
+        seen, memo = self.complete(facts, memo, now)
+        if versions and not isinstance(seen.history, Unread):
+            history, memo = self._read_newest(key, seen.history, memo, versions)
+            seen = replace(seen, history=history)
+        return seen, memo
+
+    def _item(self, name: str) -> TableItem | None | Unread:
+        return self._table.item(name) if self._table else None
+
+    def _observation(self, facts: Facts, memo: Memo) -> Observation:
+        return Observation(
+            backend=self._backend.name,
+            bucket=self._backend.bucket,
+            key=facts.key,
+            state=facts.state,
+            digest=facts.digest,
+            table_lock=facts.table_lock,
+            file_lock=facts.file_lock,
+            has_table=self._backend.table is not None,
+            lockfile_history=memo.lockfile_history,
+            sibling=memo.sibling,
+            clock_skew=self._states.clock_skew(),
+            workspace_prefix=self._backend.workspace_prefix,
+        )
+
+    def _with_body(self, key: str, state: StateObject, memo: Memo, *, may_read: bool) -> tuple[StateObject | None | Unread, Memo]:
+        known = memo.bodies.get(state.version_id or "") or memo.bodies.get(_identity(state))
+        if known:
+            return replace(state, body=known), memo
+        if isinstance(state.body, Body | Unread) or not may_read:
+            return state, memo
+        read = self._states.read_state(key)
+        if isinstance(read, Unread):
+            return replace(state, body=read), memo
+        if isinstance(read, StateObject) and isinstance(read.body, Body):
+            memo = _remember(memo, read, read.body)
+        return read, memo
+
+    def _with_suspicions(self, seen: Observation, memo: Memo, now: datetime) -> tuple[Observation, Memo]:
+        mismatch = since(memo.mismatch, _mismatch_signature(seen), now)
+        locks = since(memo.locks, _locks_signature(seen), now)
+        memo = replace(memo, mismatch=mismatch, locks=locks)
+        return replace(
+            seen,
+            mismatch_since=mismatch.first_seen if mismatch else None,
+            locks_since=locks.first_seen if locks else None,
+        ), memo
+
+    def _needs_history(self, seen: Observation, now: datetime) -> bool:
+        if seen.state is None:
+            return True
+        if not isinstance(seen.state, StateObject):
+            return False
+        if seen.state.size == 0 or (isinstance(seen.state.body, Body) and seen.state.body.kind is BodyKind.BROKEN):
+            return True
+        return seen.mismatch_since is not None and now - seen.mismatch_since >= self._policy(seen.key).settle
+
+    def _policy(self, key: str) -> Policy:
+        return self._backend.policy_for(key)
+
+    def _compared_history(self, seen: Observation, memo: Memo) -> tuple[History | Unread, Memo]:
+        """The versions, with the bytes of as many read as it takes to find the one that answers the question."""
+        history = self._states.history(seen.key)
+        if isinstance(history, Unread):
+            return history, memo
+        digest = seen.digest.value if isinstance(seen.digest, Digest) else None
+        shortcut = history.holding(digest) if digest else None
+        found: list[Version] = []
+        read = 0
+        answered = unread = False
+        for version in history.versions:
+            wanted = not version.delete_marker and not answered and (shortcut is None or version is shortcut or read == 0)
+            if wanted and read >= VERSIONS_COMPARED:
+                wanted, unread = False, True
+            if wanted:
+                version, memo = self._read_version(seen.key, version, memo)
+                read += 1
+                unread = unread or isinstance(version.body, Unread)
+                answered = _answers(version, digest)
+            found.append(version)
+        return History(tuple(found), history.complete and not (unread and not answered)), memo
+
+    def _read_newest(self, key: str, known: History | None, memo: Memo, limit: int) -> tuple[History | Unread, Memo]:
+        history = known or self._states.history(key)
+        if isinstance(history, Unread):
+            return history, memo
+        found: list[Version] = []
+        for version in history.versions:
+            if len(found) < limit and not version.delete_marker and version.body is None:
+                version, memo = self._read_version(key, version, memo)
+            found.append(version)
+        return replace(history, versions=tuple(found)), memo
+
+    def _read_version(self, key: str, version: Version, memo: Memo) -> tuple[Version, Memo]:
+        known = memo.bodies.get(version.version_id)
+        if known is None:
+            body = self._states.read_body(key, version.version_id)
+            if isinstance(body, Unread):
+                return replace(version, body=body), memo
+            known, memo = body, memo.with_body(version.version_id, body)
+        return replace(version, body=known), memo
+
+
+def needs_body(state: StateObject, digest: Digest | None | Unread) -> bool:
+    """Whether only the bytes can tell: there is no digest that the ETag equals. An empty object has nothing to read."""
+    if isinstance(digest, Unread) or state.size == 0:
+        return False
+    return digest is None or digest.value is None or state.etag != digest.value
+
+
+def _answers(version: Version, digest: str | None) -> bool:
+    if digest is not None:
+        return version.holds(digest)
+    return isinstance(version.body, Body) and version.body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)
+
+
+def _identity(state: StateObject) -> str:
+    """A version as a listing tells it, which has no version ID. A GET gives whole seconds, so only those count."""
+    return f"{state.etag} {state.size} {int(state.last_modified.timestamp())}"
+
+
+def _remember(memo: Memo, state: StateObject, body: Body) -> Memo:
+    """Under both names of the version: a listing knows one, the version history the other."""
+    memo = memo.with_body(_identity(state), body)
+    return memo.with_body(state.version_id, body) if state.version_id else memo
+
+
+def _mismatch_signature(seen: Observation) -> str | None:
+    if not isinstance(seen.digest, Digest) or seen.digest.value is None or isinstance(seen.state, Unread):
+        return None
+    if seen.state is None:
+        return f"absent {seen.digest.value}"
+    state = seen.state
+    matches = state.size > 0 and seen.digest.value in (state.md5, state.etag)
+    proven = state.size == 0 or state.md5 is not None
+    return None if matches or not proven else f"{_identity(state)} {seen.digest.value}"
+
+
+def _locks_signature(seen: Observation) -> str | None:
+    locks = [part for part in (seen.file_lock, seen.table_lock) if isinstance(part, Lock)]
+    return " ".join(f"{lock.store}:{lock.info.id if lock.info else lock.problem}" for lock in locks) or None

@@ -1,0 +1,414 @@
+"""One backend's refresh: list the objects, scan the table, join them, look closer only where something changed or looks wrong.
+
+The floor is ceil(objects / 1000) LISTs and the table's pages. The last picture is kept in memory, so that a key is judged
+anew only if the listing or the table says something new of it, or if its verdict depends on time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from lockboard.domain.errors import AccessDenied, ReadError
+from lockboard.domain.inventory import BackendReport, Changes, Inventory, Known, StateRow
+from lockboard.domain.keys import LOCKFILE_SUFFIX, state_id
+from lockboard.domain.locks import Lock
+from lockboard.domain.model import Backend, Content, Observation, StateObject, Unread
+from lockboard.domain.ports import Clock, Listed, LockTable, States, TableItem
+from lockboard.services import memo as memos
+from lockboard.services.investigate import Facts, Investigator, needs_body
+from lockboard.services.memo import Memo
+from lockboard.services.picture import Picture, Swept, listed_object
+from lockboard.services.rows import has_to_be_watched, judge
+
+READS_PER_REFRESH = 2000
+"""Keys that one refresh may look closer at; the rest stays unknown until the next."""
+
+READERS = 4
+"""Keys looked at closely at the same time."""
+
+RETRY_UNREAD = timedelta(minutes=5)
+"""How long a part that could not be read is left alone."""
+
+PAGE = 1000
+"""Keys of one LIST page."""
+
+BATCH = 5000
+"""Rows written in one transaction: only a first refresh, or a great change, has more."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One key as it was seen, when it was read, and when another look can settle what is open."""
+
+    seen: Observation
+    memo: Memo
+    read_at: datetime
+    settles_at: datetime | None = None
+
+
+class Refresher:
+    """Keeps one backend's rows true. One refresh at a time, whoever asks."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        states: States,
+        table: LockTable | None,
+        inventory: Inventory,
+        clock: Clock,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._backend, self._states, self._table, self._inventory = backend, states, table, inventory
+        self._clock, self._monotonic = clock, monotonic
+        self._investigator = Investigator(backend, states, table)
+        self._one_at_a_time = threading.Lock()
+        self._picture: Picture | None = None
+        self._known: dict[str, Known] | None = None
+        self._watched: dict[str, _Look] = {}
+        self._file_locks: dict[str, tuple[Listed, Lock | None | Unread]] = {}
+        self._swept = Swept()
+        self._swept_at: datetime | None = None
+        self._sweep_error: str | None = None
+        self._sweep_requests = 0
+        self._versioning = "unknown"
+
+    # ---- the refresh -------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> BackendReport:
+        """Read, judge, write what changed, and report. A failure to read is in the report, never raised."""
+        with self._one_at_a_time:
+            started, tick = self._clock(), self._monotonic()
+            if self._known is None:
+                self._known = self._inventory.known(self._backend.name)
+            if self._swept_at is None or started - self._swept_at >= self._backend.sweep_every:
+                self._sweep(started)
+            counted = self._counts()
+            objects, items, errors = self._gather()
+            if objects is not None and items is not None:
+                before, self._picture = self._picture, Picture(self._backend, objects, items, self._swept)
+                rows, gone = self._changes(before, self._picture), self._gone(before, self._picture)
+            else:
+                rows, gone = self._unknown_rows(objects, items, errors), iter(())
+            written = self._write(rows, gone, lambda n: self._report(started, tick, counted, errors, n))
+            return written
+
+    def settles_in(self) -> timedelta | None:
+        """How long until a second look can decide the last of the open suspicions; None where none is open."""
+        due = [look.settles_at for look in self._watched.values() if look.settles_at]
+        return max(due) - self._aws_now() if due else None
+
+    def second_look(self) -> BackendReport | None:
+        """Read again, consistently, only what is not settled. None where nothing was open."""
+        with self._one_at_a_time:
+            report = self._inventory.report(self._backend.name)
+            keys = [key for key, look in self._watched.items() if look.settles_at]
+            if not keys or report is None:
+                return None
+            counted, before = self._counts(), report
+            rows = [self._look_again(key) for key in keys]
+
+            def counted_together(written: int) -> BackendReport:
+                asked = self._since(counted)
+                return replace(before, requests={kind: asked[kind] + before.requests.get(kind, 0) for kind in asked})
+
+            return self._write(iter(rows), iter(()), counted_together)
+
+    def _look_again(self, key: str) -> StateRow:
+        now = self._aws_now()
+        try:
+            seen, memo = self._investigator.fresh(key, self._memo(key), now)
+        except ReadError as error:
+            seen, memo = replace(self._watched[key].seen, state=Unread(str(error), error.code)), self._memo(key)
+        row, verdict = judge(seen, memo, self._backend, now, "")
+        self._watch(key, _Look(seen, memo, now, verdict.settles_at), row)
+        return row
+
+    def _write(
+        self, rows: Iterator[StateRow], gone: Iterator[str], report: Callable[[int], BackendReport]
+    ) -> BackendReport:
+        """Write in one transaction; more than a batch only where there is more, so that memory stays bounded."""
+        written, batch = 0, []
+        for row in rows:
+            batch.append(row)
+            if len(batch) == BATCH:
+                self._apply(batch, [], self._inventory.report(self._backend.name) or replace(report(0), complete=False, data_at=None))
+                written, batch = written + len(batch), []
+        drop = list(gone)
+        final = report(written + len(batch) + len(drop))
+        self._apply(batch, drop, final)
+        return final
+
+    def _apply(self, put: Sequence[StateRow], drop: Sequence[str], report: BackendReport) -> None:
+        assert self._known is not None
+        self._inventory.apply(Changes(self._backend.name, put, drop, report))
+        for row in put:
+            self._known[row.id] = Known(row.fingerprint, row.content, row.lock, row.terraform, row.memo)
+        for id_ in drop:
+            self._known.pop(id_, None)
+
+    # ---- gathering ---------------------------------------------------------------------------------------------------
+
+    def _gather(self) -> tuple[dict[str, Listed] | None, dict[str, TableItem | str] | None, list[ReadError]]:
+        """List and scan at the same time. None for the one that failed."""
+        errors: list[ReadError] = []
+        with ThreadPoolExecutor(1) as pool:
+            scanned = pool.submit(self._scan)
+            objects = _or_error(self._list, errors)
+            items = _or_error(scanned.result, errors)
+        return objects, items, errors
+
+    def _list(self) -> dict[str, Listed]:
+        keys = list(self._picture.objects) if self._picture else []
+        fences = keys[PAGE - 1 : len(keys) - 1 : PAGE]
+        found: dict[str, Listed] = {}
+        for page in self._states.list_pages(self._backend.prefix, fences):
+            found.update((row[0], row) for row in page)
+        return found
+
+    def _scan(self) -> dict[str, TableItem | str]:
+        found: dict[str, TableItem | str] = {}
+        for page in self._table.scan_pages() if self._table else ():
+            for item in page:
+                digest = item.digest.get("S") if item.info is None and item.digest is not None else None
+                found[item.lock_id] = digest if isinstance(digest, str) else item
+        return found
+
+    def _sweep(self, now: datetime) -> None:
+        """Find what LIST and Scan cannot show: states deleted with no digest left, and keys that ever had a lock file."""
+        counted = self._counts()
+        self._versioning = self._states.versioning()
+        deleted: set[str] = set()
+        lockfiles: set[str] = set()
+        try:
+            for page in self._states.sweep_pages(self._backend.prefix):
+                deleted.update(swept.key for swept in page if swept.deleted and not swept.key.endswith(LOCKFILE_SUFFIX))
+                lockfiles.update(
+                    swept.key.removesuffix(LOCKFILE_SUFFIX) for swept in page if swept.key.endswith(LOCKFILE_SUFFIX)
+                )
+        except ReadError as error:
+            self._sweep_error = str(error)
+        else:
+            known = self._picture.keys if self._picture else set()
+            states = {key for key in deleted if self._backend.state_key(key) or key in lockfiles or key in known}
+            self._swept, self._sweep_error = Swept(states, lockfiles), None
+        self._swept_at = now
+        self._sweep_requests = sum(self._since(counted).values())
+
+    # ---- judging -----------------------------------------------------------------------------------------------------
+
+    def _changes(self, before: Picture | None, now_seen: Picture) -> Iterator[StateRow]:
+        """Rows that say something new, reading what that needs, a few keys at a time and within the budget."""
+        work = now_seen.changed_since(before) | self._watched.keys() | self._swept.deleted
+        work &= now_seen.keys
+        work |= (before.keys if before else set()) - now_seen.keys
+        closer: list[str] = []
+        for key in sorted(work):
+            if self._quiet(key, now_seen):
+                continue
+            if self._wants_reading(key, now_seen):
+                closer.append(key)
+            elif row := self._decide(key, self._look(key, now_seen, may_read=False), now_seen):
+                yield row
+        allowed, late = closer[:READS_PER_REFRESH], closer[READS_PER_REFRESH:]
+        with ThreadPoolExecutor(READERS) as pool:
+            looks = pool.map(lambda key: self._look(key, now_seen, may_read=True), allowed)
+            for key, look in zip(allowed, looks, strict=True):
+                if row := self._decide(key, look, now_seen):
+                    yield row
+        for key in late:
+            if row := self._decide(key, self._look(key, now_seen, may_read=False), now_seen):
+                yield row
+
+    def _quiet(self, key: str, picture: Picture) -> bool:
+        """Whether the stored row already says it all: the same facts, and a verdict that time does not change."""
+        known = self._stored(key)
+        if known is None or key not in picture.keys or has_to_be_watched(known.content, known.lock, known.terraform):
+            return False
+        return known.fingerprint == picture.fingerprint(key)
+
+    def _wants_reading(self, key: str, picture: Picture) -> bool:
+        """Whether something beyond the listing and the table has to be read to judge this key now."""
+        if picture.lockfile(key) is not None and self._cached_file_lock(key, picture) is None:
+            return True
+        look = self._watched.get(key)
+        if look and self._still(key, look, picture):
+            return False
+        state = picture.state(key)
+        return state is None or state.size == 0 or needs_body(state, picture.digest(key))
+
+    def _look(self, key: str, picture: Picture, *, may_read: bool) -> _Look:
+        """The key as it is now: read anew, or what was read last where nothing new can be learnt."""
+        last, now = self._watched.get(key), self._aws_now()
+        if last and self._still(key, last, picture):
+            seen = replace(last.seen, clock_skew=self._states.clock_skew(), lockfile_history=picture.lockfile_history(key))
+            return replace(last, seen=seen)
+        facts = Facts(
+            key, picture.state(key), picture.digest(key), picture.table_lock(key), self._file_lock(key, picture, may_read=may_read)
+        )
+        seen, memo = self._investigator.complete(facts, self._memo(key), now, may_read=may_read)
+        return _Look(seen, memo, now)
+
+    def _still(self, key: str, look: _Look, picture: Picture) -> bool:
+        """Whether the last look still holds: the same facts, nothing left to settle, and no failed read that is due again."""
+        known, seen = self._stored(key), look.seen
+        if known is None or known.fingerprint != picture.fingerprint(key):
+            return False
+        if seen.mismatch_since and seen.history is None:
+            return False
+        body = seen.state.body if isinstance(seen.state, StateObject) else None
+        unread = any(isinstance(part, Unread) for part in (seen.state, seen.file_lock, seen.history, body))
+        unread = unread or (isinstance(seen.state, StateObject) and body is None and needs_body(seen.state, seen.digest))
+        return not unread or self._aws_now() - look.read_at < RETRY_UNREAD
+
+    def _decide(self, key: str, look: _Look, picture: Picture) -> StateRow | None:
+        """The row to write, or None where the stored one says the same or nothing stands at this key."""
+        seen = look.seen
+        row, verdict = judge(seen, look.memo, self._backend, self._aws_now(), picture.fingerprint(key))
+        if key not in picture.keys:
+            if verdict.content is Content.ABSENT:
+                return None
+            self._swept.deleted.add(key)
+            picture.keys.add(key)
+        if verdict.content is Content.ABSENT and not _has_record(seen):
+            picture.keys.discard(key)
+            self._swept.deleted.discard(key)  # nothing to tell, so nothing to ask again before the next sweep
+            return None
+        self._watch(key, replace(look, settles_at=verdict.settles_at), row)
+        known = self._stored(key)
+        told = (row.content, row.lock, row.terraform, row.fingerprint)
+        begun = verdict.settles_at is not None and known is not None and known.memo != row.memo
+        return row if known is None or told != known[1:4] + known[:1] or begun else None
+
+    def _watch(self, key: str, look: _Look, row: StateRow) -> None:
+        if has_to_be_watched(row.content, row.lock, row.terraform):
+            self._watched[key] = look
+        else:
+            self._watched.pop(key, None)
+
+    def _gone(self, before: Picture | None, picture: Picture) -> Iterator[str]:
+        """Ids of rows whose key no longer exists; asked after the rows were judged. Without a sweep, deleted states stay."""
+        assert self._known is not None
+        keys = before.keys if before else set()
+        for key in keys - picture.keys:
+            self._watched.pop(key, None)
+            if self._stored(key):
+                yield state_id(self._backend.name, key)
+        if before is None:
+            here = {state_id(self._backend.name, key) for key in picture.keys}
+            kept = Content.STATE_DELETED_UNPROTECTED if self._sweep_error else None
+            yield from [id_ for id_, known in self._known.items() if id_ not in here and known.content != kept]
+
+    # ---- what is kept of one key -------------------------------------------------------------------------------------
+
+    def _cached_file_lock(self, key: str, picture: Picture) -> Lock | None:
+        listed, cached = picture.lockfile(key), self._file_locks.get(key)
+        return cached[1] if cached and cached[0] == listed and isinstance(cached[1], Lock) else None
+
+    def _file_lock(self, key: str, picture: Picture, *, may_read: bool) -> Lock | None | Unread:
+        """The `.tflock` beside the key, read only when the listing shows another than last time."""
+        listed = picture.lockfile(key)
+        if listed is None:
+            self._file_locks.pop(key, None)
+            return None
+        if cached := self._cached_file_lock(key, picture):
+            return cached
+        if not may_read:
+            return Unread("its lock file was not read yet")
+        lock = self._states.read_lockfile(key)
+        self._file_locks[key] = (listed, lock)
+        return lock
+
+    def _memo(self, key: str) -> Memo:
+        known = self._stored(key)
+        memo = memos.load(known.memo) if known else Memo()
+        if self._picture is None:
+            return memo
+        return replace(memo, sibling=self._picture.sibling(key), lockfile_history=self._picture.lockfile_history(key))
+
+    def _stored(self, key: str) -> Known | None:
+        return self._known.get(state_id(self._backend.name, key)) if self._known else None
+
+    # ---- what could not be read --------------------------------------------------------------------------------------
+
+    def _unknown_rows(
+        self, objects: dict[str, Listed] | None, items: dict[str, TableItem | str] | None, errors: list[ReadError]
+    ) -> Iterator[StateRow]:
+        """Rows of keys never seen before, as unknown: half a picture makes no verdict. Known keys keep their last data."""
+        missing = Unread(str(errors[0]), errors[0].code)
+        for key in sorted(Picture(self._backend, objects or {}, items or {}, Swept()).keys):
+            if self._stored(key):
+                continue
+            listed = objects.get(key) if objects else None
+            state = listed_object(listed) if listed else None
+            table = missing if items is None else None
+            facts = Facts(key, missing if objects is None else state, table, table, missing if objects is None else None)
+            seen, memo = self._investigator.complete(facts, Memo(), self._aws_now(), may_read=False)
+            yield judge(seen, memo, self._backend, self._aws_now(), "")[0]
+
+    # ---- reporting ---------------------------------------------------------------------------------------------------
+
+    def _aws_now(self) -> datetime:
+        return self._clock() - (self._states.clock_skew() or timedelta())
+
+    def _ports(self) -> Iterable[States | LockTable]:
+        shared = self._table is None or self._table.requests is self._states.requests
+        return (self._states,) if shared or self._table is None else (self._states, self._table)
+
+    def _counts(self) -> dict[str, int]:
+        kinds = self._states.requests.snapshot()
+        return {kind: sum(port.requests.counts.get(kind, 0) for port in self._ports()) for kind in kinds}
+
+    def _since(self, before: dict[str, int]) -> dict[str, int]:
+        return {kind: count - before.get(kind, 0) for kind, count in self._counts().items()}
+
+    def _report(
+        self, started: datetime, tick: float, counted: dict[str, int], errors: list[ReadError], written: int
+    ) -> BackendReport:
+        before = self._inventory.report(self._backend.name)
+        denied = next((error for error in errors if isinstance(error, AccessDenied)), None)
+        skew = self._states.clock_skew()
+        states, foreign, data_at = (before.states, before.foreign_items, before.data_at) if before else (0, 0, None)
+        if not errors and self._picture:
+            states, foreign, data_at = len(self._picture.keys), self._picture.foreign, started
+        return BackendReport(
+            backend=self._backend.name,
+            bucket=self._backend.bucket,
+            region=self._backend.region,
+            table=self._backend.table,
+            attempted_at=started,
+            data_at=data_at,
+            complete=not errors,
+            error="; ".join(str(error) for error in errors) or None,
+            missing_permission=denied.operation if denied else None,
+            states=states,
+            foreign_items=foreign,
+            requests=self._since(counted),
+            sweep_requests=self._sweep_requests,
+            throttled=sum(port.requests.throttled for port in self._ports()),
+            duration_seconds=round(self._monotonic() - tick, 3),
+            rows_written=written,
+            versioning=self._versioning,
+            clock_skew_seconds=round(skew.total_seconds(), 1) if skew is not None else None,
+            swept_at=self._swept_at,
+            sweep_error=self._sweep_error,
+        )
+
+
+def _or_error(read: Callable[[], _T], errors: list[ReadError]) -> _T | None:
+    try:
+        return read()
+    except ReadError as error:
+        errors.append(error)
+        return None
+
+
+def _has_record(seen: Observation) -> bool:
+    """Whether anything of this key still stands: a lock, or a digest item whatever it says."""
+    return any(part is not None for part in (seen.table_lock, seen.file_lock, seen.digest))

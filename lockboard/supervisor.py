@@ -1,0 +1,119 @@
+"""`lockboard serve`: the web server and the refresher as two processes under one parent that ends both cleanly.
+
+The refresher has a process of its own because parsing listings in the web process would hold its interpreter lock and
+slow every page down.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from lockboard.domain.errors import SettingsError
+
+GRACE = 40.0
+"""Seconds a child has to end by itself; requests are cut after 30."""
+
+THREADS = 16
+
+
+def require_loopback(host: str) -> None:
+    """Refuse to listen where others could reach the pages: there is no sign-in yet.
+
+    Raises:
+        SettingsError: the host is not a loopback address.
+    """
+    try:
+        allowed = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise SettingsError(
+            f"--host {host}: only loopback (127.0.0.1 or ::1) is allowed, because this version has no sign-in;"
+            " put a proxy that signs people in on the same host in front of it"
+        )
+
+
+def web_command(host: str, port: int, threads: int = THREADS) -> list[str]:
+    """The gunicorn command line; the configuration file's path reaches the application through LOCKBOARD_CONFIG."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    options = {
+        "bind": address,
+        "workers": 1,
+        "threads": threads,
+        "worker-class": "gthread",
+        "timeout": 60,
+        "graceful-timeout": 30,
+        "keep-alive": 75,
+        "backlog": 128,
+        "limit-request-line": 8190,
+        "limit-request-fields": 64,
+        "limit-request-field_size": 8190,
+        "forwarded-allow-ips": "127.0.0.1",
+        "log-level": "warning",
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "gunicorn", *flags, "--no-control-socket", "lockboard.web.wsgi:application()"]
+
+
+def serve(config: Path, host: str, port: int) -> int:
+    """Run both until a signal or until one of them ends. Returns 0 after a signal, 1 where a child ended by itself.
+
+    Raises:
+        SettingsError: the host is not loopback.
+    """
+    require_loopback(host)
+    commands = ([sys.executable, "-m", "lockboard", "collect", "--config", str(config)], web_command(host, port))
+    return run_together(commands, {"LOCKBOARD_CONFIG": str(config.resolve())})
+
+
+def run_together(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
+    """Start every command; end all when told to or when one ends."""
+    stop = threading.Event()
+    with _signals(stop):
+        children: list[subprocess.Popen[bytes]] = []
+        try:
+            for command in commands:
+                children.append(subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True))
+            while not stop.wait(0.2):
+                if any(child.poll() is not None for child in children):
+                    return 1
+            return 0
+        finally:
+            _end(children)
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    for child in children:
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM, SIGINT and SIGHUP set `stop` while the block runs."""
+
+    def told(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {name: signal.signal(name, told) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

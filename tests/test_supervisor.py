@@ -1,0 +1,51 @@
+"""`lockboard serve` keeps its children together and ends them cleanly."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lockboard.domain.errors import SettingsError
+from lockboard.supervisor import require_loopback, run_together, web_command
+
+WAITING_CHILD = "import signal, sys; print('child', flush=True); signal.pause()"
+PARENT = f"""
+import sys
+from lockboard.supervisor import run_together
+print("status", run_together([[sys.executable, "-c", {WAITING_CHILD!r}]] * 2, {{}}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_loopback_addresses_are_allowed(host: str) -> None:
+    require_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com", ""])  # noqa: S104
+def test_any_other_address_is_refused_with_the_reason(host: str) -> None:
+    with pytest.raises(SettingsError, match="no sign-in"):
+        require_loopback(host)
+
+
+def test_a_child_that_ends_by_itself_ends_the_others_with_a_failure() -> None:
+    commands = [[sys.executable, "-c", "pass"], [sys.executable, "-c", WAITING_CHILD]]
+    assert run_together(commands, {}) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_every_child_and_counts_as_success(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["child\n", "child\n"]
+        parent.send_signal(number)
+        assert parent.stdout.read() == "status 0\n"
+    assert parent.returncode == 0
+
+
+def test_the_web_server_opens_no_control_socket_and_binds_the_address_it_is_given() -> None:
+    command = web_command("::1", 8080)
+    assert "--no-control-socket" in command
+    assert "--bind=[::1]:8080" in command
