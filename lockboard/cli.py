@@ -21,7 +21,10 @@ from lockboard.domain.errors import LockboardError, SettingsError
 from lockboard.domain.inventory import BackendReport
 from lockboard.domain.text import spoken_span, utc
 
-EXIT_HELP = "Exit status: 0 nothing is wrong, 1 something needs attention, 2 a backend could not be read or the settings are wrong."
+EXIT_HELP = (
+    "Exit status: 0 nothing is wrong, 1 something needs attention, 2 a backend could not"
+    " be read or the settings are wrong."
+)
 
 config_option = click.option(
     "--config",
@@ -58,7 +61,13 @@ def main() -> None:
 @main.command(epilog=EXIT_HELP)
 @config_option
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--settle", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds a mismatch must stand before it is called one.")
+@click.option(
+    "--settle",
+    type=click.FloatRange(0.1, 600),
+    default=10.0,
+    show_default=True,
+    help="Seconds a mismatch must stand before it is called one.",
+)
 @click.option("--all", "everything", is_flag=True, help="In the table, list healthy keys too.")
 def scan(config_path: Path | None, form: str, settle: float, everything: bool) -> None:
     """Read every backend once, look again at what seems wrong, and print the verdicts."""
@@ -71,7 +80,9 @@ def scan(config_path: Path | None, form: str, settle: float, everything: bool) -
         engine = open_memory()
         inventory = SqlInventory(engine)
         backends = open_backends(settings, timedelta(seconds=settle))
-        result = run([backend.refresher(inventory) for backend in backends], SqlBoard(engine), utc_now, time.sleep)
+        result = run(
+            [backend.refresher(inventory) for backend in backends], SqlBoard(engine), utc_now, time.sleep
+        )
     except LockboardError as error:
         _fail(error)
     if form == "json":
@@ -90,14 +101,18 @@ def _print_json(contract: dict[str, Any]) -> None:
     sys.stdout.write("\n]}\n")
 
 
-def _print_table(states: Iterator[Mapping[str, Any]], reports: Sequence[BackendReport], *, everything: bool) -> None:
+def _print_table(
+    states: Iterator[Mapping[str, Any]], reports: Sequence[BackendReport], *, everything: bool
+) -> None:
     listed = healthy = 0
     for state in states:
         if state["severity"] in ("ok", "busy") and not everything:
             healthy += 1
             continue
         listed += 1
-        click.echo(f"{state['severity']:<9} {state['content']} / {state['lock']}  {state['backend']}  {state['key']}")
+        click.echo(
+            f"{state['severity']:<9} {state['content']} / {state['lock']}  {state['backend']}  {state['key']}"
+        )
         click.echo(f"          Terraform: {state['terraform']}. {state['summary']}")
         for remedy in state["remedies"][:1]:
             if remedy["recommended"]:
@@ -127,8 +142,13 @@ def check(config_path: Path | None) -> None:
     try:
         for opened in open_backends(settings):
             place = f"s3://{opened.settings.bucket}/{opened.settings.prefix}"
-            click.echo(f"{opened.settings.name}: {place}, table {opened.settings.dynamodb_table or 'none'}, {opened.settings.region}")
-            for probe in probe_backend(opened.clients, opened.settings.bucket, opened.settings.dynamodb_table, opened.settings.prefix):
+            click.echo(
+                f"{opened.settings.name}: {place}, table {opened.settings.dynamodb_table or 'none'},"
+                f" {opened.settings.region}"
+            )
+            for probe in probe_backend(
+                opened.clients, opened.settings.bucket, opened.settings.dynamodb_table, opened.settings.prefix
+            ):
                 missing += not probe.ok
                 click.echo(f"  {'ok     ' if probe.ok else 'MISSING'} {probe.action:<24} {probe.detail}")
             click.echo(f"  versioning: {opened.states.versioning()}")
@@ -163,19 +183,24 @@ def collect(config_path: Path | None) -> None:
     try:
         _, inventory, _ = open_store(settings)
         inventory.forget_backends([backend.name for backend in settings.backends])
-        refreshers = [(opened.backend.name, opened.refresher(inventory)) for opened in open_backends(settings)]
+        refreshers = [
+            (opened.backend.name, opened.refresher(inventory)) for opened in open_backends(settings)
+        ]
         run(refreshers, settings.refresh.every, stop, _logger())
     except LockboardError as error:
         _fail(error)
 
 
 def _logger() -> Any:
-    """One JSON line for each refresh that says something: the first, a failure, a recovery, or rows written."""
+    """One JSON line for a refresh that says something: the first, a failure, a recovery, rows written."""
     import structlog
 
     log = structlog.wrap_logger(
         structlog.WriteLogger(sys.stderr),
-        processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
     )
     last: dict[str, str | None] = {}
 
@@ -199,7 +224,9 @@ def _logger() -> Any:
 
 @main.command()
 @config_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback only: there is no sign-in yet.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Loopback only: there is no sign-in yet."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 def serve(config_path: Path | None, host: str, port: int) -> None:
     """Run the web pages and the refresher together until SIGTERM or Ctrl-C."""
@@ -224,7 +251,9 @@ def demo(host: str, port: int, no_team: bool) -> None:
     try:
         from lockboard.demo.run import run
     except ImportError as error:
-        _fail(SettingsError(f"the demo needs the emulator: install lockboard[demo] ({error.name} is missing)"))
+        _fail(
+            SettingsError(f"the demo needs the emulator: install lockboard[demo] ({error.name} is missing)")
+        )
     try:
         sys.exit(run(host=host, port=port, team=not no_team))
     except LockboardError as error:

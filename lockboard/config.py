@@ -1,4 +1,7 @@
-"""Settings: one TOML file and the environment, read once. A wrong setting stops the start, by its name and with what is allowed."""
+"""Settings: one TOML file and the environment, read once.
+
+A wrong setting stops the start, by its name and with what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lockboard.domain.errors import SettingsError
@@ -18,7 +29,9 @@ from lockboard.domain.keys import DEFAULT_WORKSPACE_PREFIX, matcher
 from lockboard.domain.model import Backend, Policy
 
 SECRETS = ("secret_key", "audit_key", "database_url")
-"""Settings that only the environment gives: LOCKBOARD_<NAME>, or LOCKBOARD_<NAME>_FILE naming a file that holds it."""
+"""Settings that only the environment gives: LOCKBOARD_<NAME>, or LOCKBOARD_<NAME>_FILE naming a file that
+holds it.
+"""
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*\Z")
@@ -42,10 +55,17 @@ class _Section(BaseModel):
 
 
 class DatabaseSettings(_Section):
-    url: str = Field(default="", description="SQLAlchemy URL; SQLite by default, PostgreSQL where there is more than one replica")
+    """Where the inventory is kept."""
+
+    url: str = Field(
+        default="",
+        description="SQLAlchemy URL; SQLite by default, PostgreSQL where there is more than one replica",
+    )
 
 
 class ActionSettings(_Section):
+    """What Lockboard may change in AWS: nothing, in this version."""
+
     enabled: bool = False
 
     @field_validator("enabled")
@@ -57,6 +77,8 @@ class ActionSettings(_Section):
 
 
 class RefreshSettings(_Section):
+    """How often AWS is read."""
+
     every: Duration = timedelta(seconds=15)
 
     @field_validator("every")
@@ -68,10 +90,16 @@ class RefreshSettings(_Section):
 
 
 class WebSettings(_Section):
-    trusted_hosts: tuple[str, ...] = Field(default=(), description="Host names that requests may carry, besides those of loopback")
+    """The pages."""
+
+    trusted_hosts: tuple[str, ...] = Field(
+        default=(), description="Host names that requests may carry, besides those of loopback"
+    )
 
 
 class BackendSettings(_Section):
+    """One bucket, how it is reached, and how its keys are judged."""
+
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     bucket: str = Field(min_length=3, max_length=2048)
     region: str = Field(pattern=r"^[a-z0-9-]{3,40}$")
@@ -99,17 +127,26 @@ class BackendSettings(_Section):
     @model_validator(mode="after")
     def _role_for_external_id(self) -> BackendSettings:
         if self.external_id and not self.role_arn:
-            raise ValueError("external_id is given without role_arn: name the role to assume, or leave external_id out")
+            raise ValueError(
+                "external_id is given without role_arn: name the role to assume, or leave external_id out"
+            )
         return self
 
     def backend(self, settle: timedelta = timedelta(seconds=10)) -> Backend:
-        """The backend as the domain knows it. A mismatch under a lock is taken for a write under way half as long again as `settle`."""
+        """The backend as the domain knows it.
+
+        A mismatch under a lock is taken for a write under way half as long again as `settle`.
+        """
         is_protected = matcher(self.protected) if self.protected else lambda key: False
         limits = sorted(self.stale_after_by_prefix.items(), key=lambda pair: -len(pair[0]))
 
         def policy_for(key: str) -> Policy:
-            stale_after = next((limit for prefix, limit in limits if key.startswith(prefix)), self.stale_after)
-            return Policy(stale_after=stale_after, settle=settle, in_flight=settle * 1.5, protected=is_protected(key))
+            stale_after = next(
+                (limit for prefix, limit in limits if key.startswith(prefix)), self.stale_after
+            )
+            return Policy(
+                stale_after=stale_after, settle=settle, in_flight=settle * 1.5, protected=is_protected(key)
+            )
 
         return Backend(
             name=self.name,
@@ -157,12 +194,17 @@ class Settings(BaseSettings):
             raise ValueError(f"backends: the name {twice[0]!r} is used twice; give each backend its own")
         places = [(backend.bucket, backend.prefix) for backend in self.backends]
         if len(set(places)) < len(places):
-            raise ValueError("backends: two of them have the same bucket and prefix; list a bucket once, or give prefixes that differ")
+            raise ValueError(
+                "backends: two of them have the same bucket and prefix; list a bucket once, or give"
+                " prefixes that differ"
+            )
         return self
 
     @property
     def store_url(self) -> str:
-        """Where the inventory is kept: the environment before the file, else a SQLite file in the current user's state folder."""
+        """Where the inventory is kept: the environment before the file, else a SQLite file in the current
+        user's state folder.
+        """
         if self.database_url or self.database.url:
             return self.database_url or self.database.url
         return f"sqlite:///{default_folder() / 'lockboard.db'}"
@@ -189,7 +231,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     chosen = path or (Path(environ["LOCKBOARD_CONFIG"]) if environ.get("LOCKBOARD_CONFIG") else None)
     if chosen is None:
-        raise SettingsError("no configuration: give --config FILE or set LOCKBOARD_CONFIG (an example ships as docs/lockboard.example.toml)")
+        raise SettingsError(
+            "no configuration: give --config FILE or set LOCKBOARD_CONFIG (an example ships as"
+            " docs/lockboard.example.toml)"
+        )
     try:
         data = tomllib.loads(chosen.read_text("utf-8"))
     except OSError as error:
@@ -201,7 +246,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     misplaced = sorted(set(data) & set(SECRETS))
     if misplaced:
         name = misplaced[0]
-        raise SettingsError(f"{chosen}: {name} does not belong in the file: set LOCKBOARD_{name.upper()} or LOCKBOARD_{name.upper()}_FILE")
+        raise SettingsError(
+            f"{chosen}: {name} does not belong in the file: set LOCKBOARD_{name.upper()} or"
+            f" LOCKBOARD_{name.upper()}_FILE"
+        )
     data |= _secrets(environ)
     try:
         return Settings(**data)
@@ -221,15 +269,21 @@ def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
             try:
                 found[name] = Path(environ[variable + "_FILE"]).read_text("utf-8").strip()
             except (OSError, UnicodeDecodeError):
-                raise SettingsError(f"{variable}_FILE: {environ[variable + '_FILE']} cannot be read") from None
+                raise SettingsError(
+                    f"{variable}_FILE: {environ[variable + '_FILE']} cannot be read"
+                ) from None
     return found
 
 
 def _complaints(error: ValidationError) -> list[str]:
-    """One line for each wrong setting; the value itself is left out, since it may be a secret in the wrong place."""
+    """One line for each wrong setting; the value itself is left out, since it may be a secret in the wrong
+    place.
+    """
     lines = []
     for item in error.errors(include_url=False, include_input=False):
-        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(
+            "."
+        )
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "there is no such setting"
@@ -255,10 +309,22 @@ def effective(settings: Settings, environ: Mapping[str, str]) -> list[SettingLin
     for index, backend in enumerate(settings.backends):
         for name, value in backend.model_dump().items():
             source = "file" if name in given["backends"][index] else "default"
-            lines.append(SettingLine(f"backends.{backend.name}.{name}", "••••" if name == "external_id" and value else _spoken(value), source))
+            lines.append(
+                SettingLine(
+                    f"backends.{backend.name}.{name}",
+                    "••••" if name == "external_id" and value else _spoken(value),
+                    source,
+                )
+            )
     for name in SECRETS:
         value = getattr(settings, name)
-        shown_value = _URL_PASSWORD.sub(r"\1••••@", value) if name == "database_url" and value else "••••" if value else "not set"
+        shown_value = (
+            _URL_PASSWORD.sub(r"\1••••@", value)
+            if name == "database_url" and value
+            else "••••"
+            if value
+            else "not set"
+        )
         file_given = bool(environ.get(f"LOCKBOARD_{name.upper()}_FILE"))
         source = "environment, by file" if file_given else "environment"
         lines.append(SettingLine(name, shown_value, source if value else "default"))

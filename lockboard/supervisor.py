@@ -1,7 +1,8 @@
-"""`lockboard serve`: the web server and the refresher as two processes under one parent that ends both cleanly.
+"""`lockboard serve`: the web server and the refresher as two processes under one parent that ends both
+cleanly.
 
-The refresher has a process of its own because parsing listings in the web process would hold its interpreter lock and
-slow every page down.
+The refresher has a process of its own because parsing listings in the web process would hold its interpreter
+lock and slow every page down.
 """
 
 from __future__ import annotations
@@ -37,13 +38,15 @@ def require_loopback(host: str) -> None:
         allowed = False
     if not allowed:
         raise SettingsError(
-            f"--host {host}: only loopback (127.0.0.1 or ::1) is allowed, because this version has no sign-in;"
+            f"--host {host}: only loopback (127.0.0.1 or ::1) is allowed, because there is no sign-in yet;"
             " put a proxy that signs people in on the same host in front of it"
         )
 
 
 def web_command(host: str, port: int, threads: int = THREADS) -> list[str]:
-    """The gunicorn command line; the configuration file's path reaches the application through LOCKBOARD_CONFIG."""
+    """The gunicorn command line; the configuration file's path reaches the application through
+    LOCKBOARD_CONFIG.
+    """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     options = {
         "bind": address,
@@ -61,17 +64,28 @@ def web_command(host: str, port: int, threads: int = THREADS) -> list[str]:
         "log-level": "warning",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "gunicorn", *flags, "--no-control-socket", "lockboard.web.wsgi:application()"]
+    return [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        *flags,
+        "--no-control-socket",
+        "lockboard.web.wsgi:application()",
+    ]
 
 
 def serve(config: Path, host: str, port: int) -> int:
-    """Run both until a signal or until one of them ends. Returns 0 after a signal, 1 where a child ended by itself.
+    """Run both until a signal or until one of them ends. Returns 0 after a signal, 1 where a child ended by
+    itself.
 
     Raises:
         SettingsError: the host is not loopback.
     """
     require_loopback(host)
-    commands = ([sys.executable, "-m", "lockboard", "collect", "--config", str(config)], web_command(host, port))
+    commands = (
+        [sys.executable, "-m", "lockboard", "collect", "--config", str(config)],
+        web_command(host, port),
+    )
     return run_together(commands, {"LOCKBOARD_CONFIG": str(config.resolve())})
 
 
@@ -82,7 +96,9 @@ def run_together(commands: Sequence[Sequence[str]], environment: dict[str, str])
         children: list[subprocess.Popen[bytes]] = []
         try:
             for command in commands:
-                children.append(subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True))
+                children.append(
+                    subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+                )
             while not stop.wait(0.2):
                 if any(child.poll() is not None for child in children):
                     return 1

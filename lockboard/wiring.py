@@ -1,4 +1,7 @@
-"""Joins the rooms: from settings to open clients, the store and the services. Used by the command line and the web application."""
+"""Joins the rooms: from settings to open clients, the store and the services.
+
+Used by the command line and the web application.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from lockboard.services.refresh import Refresher
 
 
 def utc_now() -> datetime:
+    """The clock of this machine."""
     return datetime.now(UTC)
 
 
@@ -58,7 +62,9 @@ def _open(settings: BackendSettings, settle: timedelta) -> OpenBackend:
     states = S3States(clients.s3, settings.bucket, utc_now, bodies=clients.bodies)
     table = None
     if settings.dynamodb_table:
-        table = DynamoLockTable(clients.dynamodb, settings.dynamodb_table, utc_now, time.monotonic, time.sleep)
+        table = DynamoLockTable(
+            clients.dynamodb, settings.dynamodb_table, utc_now, time.monotonic, time.sleep
+        )
     return OpenBackend(settings, settings.backend(settle), clients, states, table)
 
 

@@ -56,7 +56,9 @@ def test_a_minimal_file_has_sound_defaults(tmp_path: Path) -> None:
         ("[[backends", "", "not valid TOML"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_is_allowed(tmp_path: Path, text: str, named: str, said: str) -> None:
+def test_a_wrong_setting_is_named_with_what_is_allowed(
+    tmp_path: Path, text: str, named: str, said: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
         load(write(tmp_path, text), {})
     assert named in str(caught.value)

@@ -12,7 +12,8 @@ from lockboard.domain.text import spoken_time
 
 @dataclass(frozen=True, slots=True)
 class ContentFinding:
-    """`refused`: Terraform's digest check stops every command. `matching`: the version whose bytes the digest names.
+    """`refused`: Terraform's digest check stops every command. `matching`: the version whose bytes the digest
+    names.
 
     `body_known`: the bytes were read and are a state, or the ETag proves that they are those of the digest.
     """
@@ -39,12 +40,17 @@ def judge_content(seen: Observation, policy: Policy, now: datetime) -> ContentFi
     refused = _refused(seen.state, digest)
     if refused is None:
         return ContentFinding(
-            Content.UNKNOWN, "The state is not verified yet: its bytes have to be read and hashed.", body_known=False
+            Content.UNKNOWN,
+            "The state is not verified yet: its bytes have to be read and hashed.",
+            body_known=False,
         )
     if refused and (wait := settles_at(seen, policy, now)):
         return ContentFinding(
             Content.SETTLING,
-            "Object and digest disagree at first sight; a second look will tell whether a write is under way.",
+            (
+                "Object and digest disagree at first sight; a second look will tell whether a write"
+                " is under way."
+            ),
             settles_at=wait,
         )
     return _judge_object(seen, seen.state, digest, refused)
@@ -52,14 +58,20 @@ def judge_content(seen: Observation, policy: Policy, now: datetime) -> ContentFi
 
 def _unread(part: Unread, what: str) -> ContentFinding:
     status = Content.STATE_UNREADABLE if part.denied else Content.UNKNOWN
-    return ContentFinding(status, f"Lockboard could not read {what}: {part.reason}. It is not known to be absent.", body_known=False)
+    return ContentFinding(
+        status,
+        f"Lockboard could not read {what}: {part.reason}. It is not known to be absent.",
+        body_known=False,
+    )
 
 
 def _refused(state: StateObject, digest: str | None) -> bool | None:
     """Whether Terraform's check refuses the object; None where only reading the bytes can tell."""
     if digest is None:
         return False
-    if state.size == 0:  # no bytes are no state to Terraform, and no state never matches, not even the MD5 of nothing
+    if (
+        state.size == 0
+    ):  # no bytes are no state to Terraform, and no state never matches, not even the MD5 of nothing
         return True
     if state.md5 is not None:
         return state.md5 != digest
@@ -69,7 +81,8 @@ def _refused(state: StateObject, digest: str | None) -> bool | None:
 def settles_at(seen: Observation, policy: Policy, now: datetime) -> datetime | None:
     """When a disagreement may be called one, or None if that time has come.
 
-    Terraform retries for 10 s, and writes the object before the digest: under a held lock a fresh write proves nothing.
+    Terraform retries for 10 s, and writes the object before the digest: under a held lock a fresh write
+    proves nothing.
     """
     due = (seen.mismatch_since or now) + policy.settle
     changed = _changed_at(seen)
@@ -91,11 +104,17 @@ def _judge_object(seen: Observation, state: StateObject, digest: str | None, ref
     body = state.body if isinstance(state.body, Body) else None
     if state.size == 0:
         return ContentFinding(
-            Content.STATE_EMPTY, "The state object is empty: Terraform takes it as no state at all.", refused, matching
+            Content.STATE_EMPTY,
+            "The state object is empty: Terraform takes it as no state at all.",
+            refused,
+            matching,
         )
     if body and body.kind is BodyKind.BROKEN:
         return ContentFinding(
-            Content.STATE_CORRUPT, f"The state object is not a state Terraform can read: {body.problem}.", refused, matching
+            Content.STATE_CORRUPT,
+            f"The state object is not a state Terraform can read: {body.problem}.",
+            refused,
+            matching,
         )
     if refused:
         return _disagreement(seen, state, matching)
@@ -129,7 +148,10 @@ def _disagreement(seen: Observation, state: StateObject, matching: Version | Non
     now_body, then_body = state.body, matching.body
     if not isinstance(now_body, Body) or not isinstance(then_body, Body):
         return ContentFinding(
-            Content.DIGEST_UNKNOWN, "The digest names an older version, but its serial could not be read.", True, matching
+            Content.DIGEST_UNKNOWN,
+            "The digest names an older version, but its serial could not be read.",
+            True,
+            matching,
         )
     then = f"the version of {spoken_time(matching.last_modified)}"
     if now_body.lineage != then_body.lineage:
@@ -137,10 +159,16 @@ def _disagreement(seen: Observation, state: StateObject, matching: Version | Non
         return ContentFinding(Content.MANUAL_EDIT, why, True, matching)
     serials = (now_body.serial, then_body.serial)
     if serials[0] is None or serials[1] is None or serials[0] == serials[1]:
-        why = f"The object differs from {then} that the digest names, yet has the same serial: it was edited by hand or an update was lost."
+        why = (
+            f"The object differs from {then} that the digest names, yet has the same serial: it"
+            " was edited by hand or an update was lost."
+        )
         return ContentFinding(Content.MANUAL_EDIT, why, True, matching)
     if serials[0] > serials[1]:
-        why = f"The object (serial {serials[0]}) is newer than its digest, which names {then} (serial {serials[1]})."
+        why = (
+            f"The object (serial {serials[0]}) is newer than its digest, which names {then}"
+            f" (serial {serials[1]})."
+        )
         return ContentFinding(Content.DIGEST_BEHIND, why, True, matching)
     why = f"The object (serial {serials[0]}) was rolled back: the digest names {then} (serial {serials[1]})."
     return ContentFinding(Content.STATE_ROLLED_BACK, why, True, matching)
@@ -148,7 +176,10 @@ def _disagreement(seen: Observation, state: StateObject, matching: Version | Non
 
 def _unmatched(seen: Observation) -> str:
     if isinstance(seen.history, Unread):
-        return f"The object does not match its digest, and its versions could not be listed: {seen.history.reason}."
+        return (
+            "The object does not match its digest, and its versions could not be listed:"
+            f" {seen.history.reason}."
+        )
     if seen.history is None or not seen.history.complete:
         return "The object does not match its digest, and not all of its versions could be compared."
     if not seen.history.versions or len(seen.history.versions) == 1:
@@ -163,26 +194,36 @@ def _judge_absence(seen: Observation, policy: Policy, now: datetime) -> ContentF
     if digest and digest.value:
         if wait := settles_at(seen, policy, now):
             return ContentFinding(
-                Content.SETTLING, "The digest has no object at first sight; a second look will tell.", settles_at=wait
+                Content.SETTLING,
+                "The digest has no object at first sight; a second look will tell.",
+                settles_at=wait,
             )
         return _judge_leftover_digest(seen, digest.value)
     if seen.history is None or isinstance(seen.history, Unread):
         reason = seen.history.reason if seen.history else "not asked yet"
         return ContentFinding(
             Content.UNKNOWN,
-            f"There is no state object, and whether one was deleted is not known: its versions could not be listed ({reason}).",
+            (
+                "There is no state object, and whether one was deleted is not known: its versions"
+                f" could not be listed ({reason})."
+            ),
         )
     newest = seen.history.newest_body
     if newest is None:
         if digest:
-            why = "There is no state object and the digest entry left behind is malformed: nothing stops Terraform from creating everything again."
+            why = (
+                "There is no state object and the digest entry left behind is malformed: nothing"
+                " stops Terraform from creating everything again."
+            )
             return ContentFinding(Content.STATE_DELETED_UNPROTECTED, why)
-        return ContentFinding(Content.ABSENT, "There is a lock but no state object, and never was one that S3 still knows.")
+        return ContentFinding(
+            Content.ABSENT, "There is a lock but no state object, and never was one that S3 still knows."
+        )
     if isinstance(newest.body, Body) and newest.body.kind is BodyKind.STATE and newest.body.resources == 0:
         return ContentFinding(Content.ABSENT, "The state object was deleted when it held no resources.")
     why = (
-        f"The state was deleted (last version {spoken_time(newest.last_modified)}) and no valid digest is left:"
-        " nothing stops Terraform from creating everything again."
+        f"The state was deleted (last version {spoken_time(newest.last_modified)}) and no valid digest is"
+        " left: nothing stops Terraform from creating everything again."
     )
     return ContentFinding(Content.STATE_DELETED_UNPROTECTED, why)
 
@@ -190,22 +231,35 @@ def _judge_absence(seen: Observation, policy: Policy, now: datetime) -> ContentF
 def _judge_leftover_digest(seen: Observation, digest: str) -> ContentFinding:
     if seen.history is None or isinstance(seen.history, Unread):
         reason = seen.history.reason if seen.history else "not asked yet"
-        why = f"The state object is gone while its digest remains, and its versions could not be listed: {reason}."
+        why = (
+            "The state object is gone while its digest remains, and its versions could not be"
+            f" listed: {reason}."
+        )
         return ContentFinding(Content.UNKNOWN, why, True)
     matching, newest = seen.history.holding(digest), seen.history.newest_body
     if matching is not None and matching is newest:
-        why = f"The state object was deleted; its last version ({spoken_time(matching.last_modified)}) is the one the digest names."
+        why = (
+            "The state object was deleted; its last version"
+            f" ({spoken_time(matching.last_modified)}) is the one the digest names."
+        )
         return ContentFinding(Content.STATE_DELETED, why, True, matching)
     if matching is not None and newest is not None:
         why = (
-            f"The state object was deleted, and the digest names an older version ({spoken_time(matching.last_modified)})"
-            f" than the last one ({spoken_time(newest.last_modified)})."
+            "The state object was deleted, and the digest names an older version"
+            f" ({spoken_time(matching.last_modified)}) than the last one ({spoken_time(newest.last_modified)})."
         )
         return ContentFinding(Content.STATE_DELETED_AMBIGUOUS, why, True, matching)
     if not seen.history.complete:
         return ContentFinding(
-            Content.UNKNOWN, "The state object is gone while its digest remains, and not all of its versions could be compared.", True
+            Content.UNKNOWN,
+            (
+                "The state object is gone while its digest remains, and not all of its versions could"
+                " be compared."
+            ),
+            True,
         )
     return ContentFinding(
-        Content.ORPHAN_DIGEST, "There is a digest but no state object, and no version in the bucket has those bytes.", True
+        Content.ORPHAN_DIGEST,
+        "There is a digest but no state object, and no version in the bucket has those bytes.",
+        True,
     )

@@ -117,9 +117,16 @@ def _evidence(seen: Observation, policy: Policy) -> tuple[Evidence, ...]:
     for lock in held_locks(seen):
         facts.extend(_lock_facts(lock, seen))
     if held_locks(seen):
-        facts.append(Evidence(f"The stale limit for this key is {spoken_span(policy.stale_after)}.", "settings"))
+        facts.append(
+            Evidence(f"The stale limit for this key is {spoken_span(policy.stale_after)}.", "settings")
+        )
     if seen.clock_skew is not None and abs(seen.clock_skew) > policy.skew_tolerance:
-        facts.append(Evidence("This computer's clock and AWS's differ by more than 60 s, so no lock is called stale.", "AWS Date header"))
+        facts.append(
+            Evidence(
+                "This computer's clock and AWS's differ by more than 60 s, so no lock is called stale.",
+                "AWS Date header",
+            )
+        )
     return tuple(facts)
 
 
@@ -133,7 +140,9 @@ def _object_facts(seen: Observation) -> list[Evidence]:
     if isinstance(state.body, Body):
         facts.append(Evidence(f"MD5 of its bytes: {state.body.md5}.", "S3"))
         if state.body.kind is BodyKind.ENCRYPTED:
-            facts.append(Evidence("The body is encrypted by OpenTofu: OpenTofu reads it, Terraform cannot.", "S3"))
+            facts.append(
+                Evidence("The body is encrypted by OpenTofu: OpenTofu reads it, Terraform cannot.", "S3")
+            )
     return facts
 
 
@@ -163,7 +172,8 @@ def _lock_facts(lock: Lock, seen: Observation) -> list[Evidence]:
     facts = [
         Evidence(
             f"Held by {shown(lock.info.who, 120)} (claimed, not verified) {when};"
-            f" {shown(lock.info.operation, 60)}, version {shown(lock.info.version, 30)}, ID {shown(lock.info.id, 60)}.",
+            f" {shown(lock.info.operation, 60)}, version {shown(lock.info.version, 30)}, ID"
+            f" {shown(lock.info.id, 60)}.",
             source,
         )
     ]
@@ -171,7 +181,10 @@ def _lock_facts(lock: Lock, seen: Observation) -> list[Evidence]:
         after = seen.state.last_modified > lock.since
         facts.append(
             Evidence(
-                "The state was written after this lock was taken." if after else "No state write since this lock was taken.", source
+                "The state was written after this lock was taken."
+                if after
+                else "No state write since this lock was taken.",
+                source,
             )
         )
     if lock.info.path and lock.info.path != f"{seen.bucket}/{seen.key}":

@@ -1,4 +1,6 @@
-"""The Digest entry: MD5 of the state object's bytes that Terraform leaves in the lock table (client.go `putMD5`, `getMD5`)."""
+"""The Digest entry: MD5 of the state object's bytes that Terraform leaves in the lock table (client.go
+`putMD5`, `getMD5`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ _HEX_MD5 = re.compile(r"[0-9a-fA-F]{32}\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A digest item. `value` is 32 lower-case hexadecimal digits where Terraform honours it, else None and `problem` says why not."""
+    """A digest item.
+
+    `value` is 32 lower-case hexadecimal digits where Terraform honours it, else None and `problem` says why
+    not.
+    """
 
     value: str | None
     raw: str
@@ -29,13 +35,17 @@ class Digest:
 
 
 def parse_digest(attribute: Attribute | None) -> Digest:
-    """Read the `Digest` attribute as Terraform does: anything but a string of 32 hexadecimal digits switches its check off."""
+    """Read the `Digest` attribute as Terraform does: anything but a string of 32 hexadecimal digits switches
+    its check off.
+    """
     if attribute is None:
         return Digest(None, "", "the item has no Digest attribute")
     text = attribute.get("S")
     if not isinstance(text, str):
         kind = shown(" ".join(str(name) for name in attribute) or "none", 20)
-        return Digest(None, shown(str(next(iter(attribute.values()), "")), 200), f"its type is {kind}, not S (string)")
+        return Digest(
+            None, shown(str(next(iter(attribute.values()), "")), 200), f"its type is {kind}, not S (string)"
+        )
     if _HEX_MD5.match(text):
         return Digest(text.lower(), text)
     if len(text) != 32:

@@ -1,4 +1,4 @@
-"""The lock axis: who holds the state in DynamoDB and in the `.tflock` object, and whether that can be right."""
+"""The lock axis: who holds the state, in DynamoDB and in the `.tflock` object, and can that be right."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lockboard.domain.model import Content, LockStatus, Observation, Policy, Sta
 from lockboard.domain.text import shown, spoken_span, spoken_time
 
 OWN_OPERATION_LIMIT = timedelta(minutes=2)
-"""Lockboard's own actions end within 30 s; a lock of ours older than this outlived the process that took it."""
+"""Lockboard's own actions end within 30 s; a lock of ours older than this outlived its process."""
 
 _CRASH_SIGNS = (Content.DIGEST_BEHIND, Content.DIGEST_UNKNOWN, Content.STATE_CORRUPT)
 
@@ -36,7 +36,9 @@ def judge_lock(seen: Observation, content: ContentFinding, policy: Policy, now: 
     """What the lock records of both stores say together."""
     for part, what in ((seen.table_lock, "The lock table"), (seen.file_lock, "The .tflock object")):
         if isinstance(part, Unread):
-            return LockFinding(LockStatus.UNKNOWN, f"{what} could not be read: {part.reason}. The state may be locked.")
+            return LockFinding(
+                LockStatus.UNKNOWN, f"{what} could not be read: {part.reason}. The state may be locked."
+            )
     locks = held_locks(seen)
     if collision := _collision(seen, locks):
         return collision
@@ -45,7 +47,10 @@ def judge_lock(seen: Observation, content: ContentFinding, policy: Policy, now: 
     broken = next((lock for lock in locks if not lock.readable), None)
     if broken:
         store = "DynamoDB lock item" if broken.store is LockStore.DYNAMODB else ".tflock object"
-        why = f"The {store} cannot be read as a lock ({broken.problem}), so terraform force-unlock cannot release it."
+        why = (
+            f"The {store} cannot be read as a lock ({broken.problem}), so terraform force-unlock"
+            " cannot release it."
+        )
         return LockFinding(LockStatus.LOCK_UNREADABLE, why, True)
     return _judge_readable(seen, locks, content, policy, now)
 
@@ -56,16 +61,27 @@ def _collision(seen: Observation, locks: tuple[Lock, ...]) -> LockFinding | None
         return None
     other = f"the state key {shown(seen.sibling)}" if seen.sibling else "another state key"
     if occupied and occupied.store is LockStore.DYNAMODB:
-        why = f"This key's lock ID is also the digest entry of {other}: Terraform cannot lock it, and unlocking would delete a digest."
+        why = (
+            f"This key's lock ID is also the digest entry of {other}: Terraform cannot lock it,"
+            " and unlocking would delete a digest."
+        )
     elif occupied:
-        why = f"The object at this key's .tflock is itself a state ({other}): Terraform cannot lock, and unlocking would delete a state."
+        why = (
+            f"The object at this key's .tflock is itself a state ({other}): Terraform cannot lock,"
+            " and unlocking would delete a state."
+        )
     else:
-        why = f"This key and {other} share a lock ID or lock file: each can overwrite the other's lock or digest."
+        why = (
+            f"This key and {other} share a lock ID or lock file: each can overwrite the other's"
+            " lock or digest."
+        )
     return LockFinding(LockStatus.KEY_COLLISION, why, occupied is not None)
 
 
 def age_of(lock: Lock, policy: Policy, now: datetime) -> timedelta | None:
-    """How long it has been held by the best clock there is; None where that is not known or lies in the future."""
+    """How long it has been held by the best clock there is; None where that is not known or lies in the
+    future.
+    """
     if lock.since is None or lock.since > now + policy.future_tolerance:
         return None
     return max(now - lock.since, timedelta())
@@ -81,7 +97,9 @@ def _judge_readable(
     if any(lock.info and lock.info.operation.startswith(LOCKBOARD_OPERATION) for lock in locks):
         if age is not None and age <= OWN_OPERATION_LIMIT:
             return LockFinding(LockStatus.LOCKED, f"Lockboard itself is at work here: {holder}.", True)
-        return LockFinding(LockStatus.LOCKBOARD_ORPHAN, f"A Lockboard operation left its lock behind: {holder}.", True)
+        return LockFinding(
+            LockStatus.LOCKBOARD_ORPHAN, f"A Lockboard operation left its lock behind: {holder}.", True
+        )
     confirmed = seen.locks_since is not None and now - seen.locks_since >= policy.settle
     if not young and (odd := _odd_pair(seen, locks, content)):
         if confirmed:
@@ -95,7 +113,10 @@ def _judge_readable(
         )
         return LockFinding(LockStatus.LOCK_ORPHAN, why, True)
     if _crashed(seen, first, content):
-        why = f"The state was written under this lock, but its digest was not: the holder probably died in between ({holder})."
+        why = (
+            "The state was written under this lock, but its digest was not: the holder probably"
+            f" died in between ({holder})."
+        )
         return LockFinding(LockStatus.CRASHED_MID_WRITE, why, True)
     return _judge_age(seen, first, age, policy, now, holder)
 
@@ -104,10 +125,15 @@ def _holder(lock: Lock) -> str:
     info = lock.info
     assert info is not None
     since = f" since {spoken_time(lock.since)}" if lock.since else ", since when is not known"
-    return f"{shown(info.who, 120) or 'an unnamed holder'} ({shown(info.operation, 60) or 'no operation named'}){since}"
+    return (
+        f"{shown(info.who, 120) or 'an unnamed holder'}"
+        f" ({shown(info.operation, 60) or 'no operation named'}){since}"
+    )
 
 
-def _odd_pair(seen: Observation, locks: tuple[Lock, ...], content: ContentFinding) -> tuple[LockStatus, str] | None:
+def _odd_pair(
+    seen: Observation, locks: tuple[Lock, ...], content: ContentFinding
+) -> tuple[LockStatus, str] | None:
     """Two different holders, or one of two records missing where the stack is known to use both."""
     if len(locks) == 2:
         ids = {lock.info.id for lock in locks if lock.info}
@@ -119,8 +145,8 @@ def _odd_pair(seen: Observation, locks: tuple[Lock, ...], content: ContentFindin
         )
     if locks[0].store is LockStore.TFLOCK and seen.has_table and content.status is Content.OK:
         return LockStatus.LOCK_PARTIAL, (
-            f"Only the .tflock is held ({_holder(locks[0])}) although this state's digest is kept in DynamoDB:"
-            " clients that lock with the table alone are not kept out."
+            f"Only the .tflock is held ({_holder(locks[0])}) although this state's digest is kept in"
+            " DynamoDB: clients that lock with the table alone are not kept out."
         )
     if locks[0].store is LockStore.DYNAMODB and seen.lockfile_history:
         return LockStatus.LOCK_PARTIAL, (
@@ -148,8 +174,15 @@ def _judge_age(
     quiet = now - alive if alive else age
     skewed = seen.clock_skew is not None and abs(seen.clock_skew) > policy.skew_tolerance
     if quiet >= policy.stale_after and not skewed:
-        why = f"Suspected stale: held by {holder}, longer than the limit of {spoken_span(policy.stale_after)}, with no state write in that time."
+        why = (
+            f"Suspected stale: held by {holder}, longer than the limit of"
+            f" {spoken_span(policy.stale_after)}, with no state write in that time."
+        )
         return LockFinding(LockStatus.LOCK_STALE, why, True)
     if wrote_since:
-        return LockFinding(LockStatus.LOCKED_ACTIVE, f"Locked and writing: {holder}; the state was written after the lock was taken.", True)
+        return LockFinding(
+            LockStatus.LOCKED_ACTIVE,
+            f"Locked and writing: {holder}; the state was written after the lock was taken.",
+            True,
+        )
     return LockFinding(LockStatus.LOCKED, f"Locked by {holder}.", True)

@@ -16,7 +16,8 @@ COUNT_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class StateRow:
-    """One key. All text is fit to show and to store; `document` is the JSON contract's entry and what the pages need besides.
+    """One key. All text is fit to show and to store; `document` is the JSON contract's entry and what the
+    pages need besides.
 
     id: opaque address (`keys.state_id`).  rank: `Severity.rank`, 0 the worst.
     locked_since, modified: seconds since 1970, None where not known.
@@ -57,10 +58,12 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BackendReport:
-    """How the last refresh of one backend went. Times carry a zone; `data_at` is when its rows were last known to be true.
+    """How the last refresh of one backend went. Times carry a zone; `data_at` is when its rows were last
+    known to be true.
 
     requests: by kind, of the refresh alone; `sweep_requests` of the last sweep.
-    error: fit to show, None where all was read; `missing_permission`: the IAM action, where that is the cause.
+    error: fit to show, None where all was read; `missing_permission`: the IAM action, where that is the
+    cause.
     """
 
     backend: str
@@ -87,7 +90,10 @@ class BackendReport:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """One backend's transaction: rows to put, ids to drop, the report. Empty but for the report when nothing changed."""
+    """One backend's transaction: rows to put, ids to drop, the report.
+
+    Empty but for the report when nothing changed.
+    """
 
     backend: str
     put: Sequence[StateRow]
@@ -102,7 +108,9 @@ class Inventory(Protocol):
         """id -> what was stored last."""
 
     def apply(self, changes: Changes) -> int:
-        """Write it all in one transaction and return the generation, which grows only if rows or the backend's health changed."""
+        """Write it all in one transaction and return the generation, which grows only if rows or the
+        backend's health changed.
+        """
 
     def report(self, backend: str) -> BackendReport | None:
         """The last report stored."""
@@ -113,7 +121,10 @@ class Inventory(Protocol):
 
 VIEWS = ("attention", "locked", "digest", "unreadable", "all")
 SORTS = ("severity", "locked", "key", "modified")
-"""Worst first; oldest lock first; by code point of the key; newest change first. Rows without the value come last, also reversed."""
+"""Worst first; oldest lock first; by code point of the key; newest change first.
+
+Rows without the value come last, also reversed.
+"""
 
 _NOT_HELD = frozenset({LockStatus.UNLOCKED, LockStatus.UNKNOWN})
 _DIGEST_CONTENTS = frozenset(Content) - {
@@ -130,8 +141,9 @@ _UNREADABLE_LOCKS = frozenset({LockStatus.UNKNOWN, LockStatus.LOCK_UNREADABLE})
 def in_view(view: str, rank: int, content: str, lock: str) -> bool:
     """Whether a key with this verdict belongs to one of VIEWS. Raises ValueError for another view.
 
-    attention: anything a person should look at.  locked: somebody or something holds a lock.  digest: the object and its
-    digest do not go together, or Terraform's check is off.  unreadable: the object or a lock could not be read.
+    attention: anything a person should look at.  locked: somebody or something holds a lock.  digest: the
+    object and its digest do not go together, or Terraform's check is off.  unreadable: the object or a lock
+    could not be read.
     """
     if view == "attention":
         return rank <= Severity.UNKNOWN.rank
@@ -150,8 +162,10 @@ def in_view(view: str, rank: int, content: str, lock: str) -> bool:
 class Query:
     """A list as its URL says it.
 
-    view: one of VIEWS.  status: a content or lock status.  prefix: start of the key.  holder: exact, as shown.
-    older_than: only locks held since before this moment.  text: words that must all occur (see StateRow.search).
+    view: one of VIEWS.  status: a content or lock status.  prefix: start of the key.  holder: exact, as
+    shown.
+    older_than: only locks held since before this moment.  text: words that must all occur (see
+    StateRow.search).
     sort: one of SORTS; `descending` reverses it.  after: cursor from a Page.
     """
 
@@ -169,7 +183,9 @@ class Query:
 
 
 class ListRow(NamedTuple):
-    """What one line of the list shows; plain values in this order, because a page is made of thousands of them an hour."""
+    """What one line of the list shows; plain values in this order, because a page is made of thousands of
+    them an hour.
+    """
 
     id: str
     backend: str
@@ -189,7 +205,9 @@ class ListRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in order with the cursors of its neighbours ("" where there is none) and how many match (`capped`: at least that many)."""
+    """Rows in order with the cursors of its neighbours ("" where there is none) and how many match (`capped`:
+    at least that many).
+    """
 
     rows: Sequence[ListRow]
     next: str
@@ -231,7 +249,9 @@ class Board(Protocol):
     def find(
         self, *, ids: Sequence[str] = (), exact: str = "", fragment: str = "", limit: int = 20
     ) -> Sequence[ListRow]:
-        """Rows with one of these ids, or with this exact key, holder, digest or lock ID, or else with this text in `search`."""
+        """Rows with one of these ids, or with this exact key, holder, digest or lock ID, or else with this
+        text in `search`.
+        """
 
     def timeline(self, state_id: str, limit: int = 50) -> Sequence[tuple[datetime, str, str, str]]:
         """When this key's verdict changed: (when, content, lock, holder), newest first."""

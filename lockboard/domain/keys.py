@@ -1,4 +1,6 @@
-"""Lock IDs, state keys and workspaces: how Terraform's S3 backend names things (backend_state.go, client.go `lockPath`)."""
+"""Lock IDs, state keys and workspaces: how Terraform's S3 backend names things (backend_state.go, client.go
+`lockPath`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ DIGEST_SUFFIX = "-md5"
 LOCKFILE_SUFFIX = ".tflock"
 DEFAULT_WORKSPACE_PREFIX = "env:"
 
-_ACCESS_POINT = re.compile(r"^(arn:[^/]*:accesspoint/[^/]+)/(.*)$", re.DOTALL)
+_ACCESS_POINT = re.compile(r"(arn:[^/]*:accesspoint/[^/]*)(?:/(.*))?\Z", re.DOTALL)
 
 
 def lock_id(bucket: str, key: str) -> str:
@@ -27,18 +29,21 @@ def digest_id(bucket: str, key: str) -> str:
 def split_lock_id(text: str) -> tuple[str, str] | None:
     """(bucket, key) of a `LockID`, or None where it has no slash and so was not written by this backend.
 
-    Bucket names have no slash, so the first one divides; an access point's ARN may stand in the bucket's place and has one itself.
+    Bucket names have no slash, so the first one divides; an access point's ARN may stand in the bucket's
+    place and has one itself.
     """
     if found := _ACCESS_POINT.match(text):
-        return found[1], found[2]
+        return (found[1], found[2]) if found[2] else None
     bucket, slash, key = text.partition("/")
     return (bucket, key) if slash and bucket and key else None
 
 
 def workspace_of(key: str, prefix: str = DEFAULT_WORKSPACE_PREFIX) -> tuple[str, str] | None:
-    """(workspace, key in the configuration) of a non-default workspace's key, or None for the default workspace.
+    """(workspace, key in the configuration) of a non-default workspace's key, or None for the default
+    workspace.
 
-    Terraform joins `workspace_key_prefix/workspace/key`; with an empty prefix a workspace cannot be told from a folder.
+    Terraform joins `workspace_key_prefix/workspace/key`; with an empty prefix a workspace cannot be told from
+    a folder.
     """
     if not prefix or not key.startswith(prefix + "/"):
         return None
@@ -47,7 +52,9 @@ def workspace_of(key: str, prefix: str = DEFAULT_WORKSPACE_PREFIX) -> tuple[str,
 
 
 def state_id(backend: str, key: str) -> str:
-    """The opaque address of a key in URLs: 16 hexadecimal digits, the same for ever for one backend name and key."""
+    """The opaque address of a key in URLs: 16 hexadecimal digits, the same for ever for one backend name and
+    key.
+    """
     return hashlib.sha256(f"{backend}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

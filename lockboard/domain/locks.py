@@ -1,8 +1,9 @@
-"""Lock records: the `Info` attribute of a lock item and the body of a `.tflock` object (Terraform statemgr/locker.go `LockInfo`).
+"""Lock records: the `Info` attribute of a lock item and the body of a `.tflock` object (Terraform
+statemgr/locker.go `LockInfo`).
 
-Both hold the same JSON. It is read with the rules of Go's decoder, because a record that Go cannot read is one that
-`terraform force-unlock` cannot release: names match whatever their case, the last duplicate wins, null changes nothing,
-and a value of another type is an error.
+Both hold the same JSON. It is read with the rules of Go's decoder, because a record that Go cannot read is
+one that `terraform force-unlock` cannot release: names match whatever their case, the last duplicate wins,
+null changes nothing, and a value of another type is an error.
 """
 
 from __future__ import annotations
@@ -24,13 +25,18 @@ LOCKBOARD_OPERATION = "lockboard-"
 
 
 class LockStore(StrEnum):
+    """Where a lock stands: the table's item or the object beside the state."""
+
     DYNAMODB = "dynamodb"
     TFLOCK = "tflock"
 
 
 @dataclass(frozen=True, slots=True)
 class LockInfo:
-    """Terraform's seven fields. `created` is the holder's own clock, None where absent, zero or outside Python's years."""
+    """Terraform's seven fields.
+
+    `created` is the holder's own clock, None where absent, zero or outside Python's years.
+    """
 
     id: str = ""
     operation: str = ""
@@ -43,11 +49,13 @@ class LockInfo:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock that is held, in one store. `info` is None where Go could not read the record, and `problem` says why.
+    """A lock that is held, in one store. `info` is None where Go could not read the record, and `problem`
+    says why.
 
-    `raw` is the exact text of an item's Info; for a `.tflock` only where it is a lock record, since a state may lie at that key.
-    `acquired` is the server's time of a `.tflock`, which DynamoDB does not keep. `occupied_by` says what else stands where
-    the lock belongs: "digest" (another key's digest item) or "state" (another key's state object).
+    `raw` is the exact text of an item's Info; for a `.tflock` only where it is a lock record, since a state
+    may lie at that key. `acquired` is the server's time of a `.tflock`, which DynamoDB does not keep.
+    `occupied_by` says what else stands where the lock belongs: "digest" (another key's digest item) or
+    "state" (another key's state object).
     """
 
     store: LockStore
@@ -78,7 +86,11 @@ def lock_from_item(info: Attribute | None, carries_digest: bool = False) -> Lock
     """The lock of a table item from its `Info` attribute (None where the item has none)."""
     occupied = "digest" if carries_digest else None
     if info is None:
-        problem = "the item carries a Digest instead of Info" if carries_digest else "the item has no Info attribute"
+        problem = (
+            "the item carries a Digest instead of Info"
+            if carries_digest
+            else "the item has no Info attribute"
+        )
         return Lock(LockStore.DYNAMODB, "", None, problem, occupied_by=occupied)
     text = info.get("S")
     if not isinstance(text, str):
@@ -89,15 +101,22 @@ def lock_from_item(info: Attribute | None, carries_digest: bool = False) -> Lock
     return Lock(LockStore.DYNAMODB, text, read, problem_found, occupied_by=occupied)
 
 
-def lock_from_file(body: bytes, last_modified: datetime | None, etag: str | None, version_id: str | None) -> Lock:
-    """The lock of a `.tflock` object from its whole body, of which nothing is kept unless it is a lock record."""
+def lock_from_file(
+    body: bytes, last_modified: datetime | None, etag: str | None, version_id: str | None
+) -> Lock:
+    """The lock of a `.tflock` object from its whole body, of which nothing is kept unless it is a lock record
+    with an ID.
+
+    An encrypted state is asked for first: none of its names is one of a lock record's, so Go reads an empty
+    record in it.
+    """
+    if read_body(body).kind in (BodyKind.STATE, BodyKind.ENCRYPTED):
+        problem = "it is a state, not a lock record"
+        return Lock(LockStore.TFLOCK, "", None, problem, last_modified, etag, version_id, "state")
     text = body.decode("utf-8", "replace")
-    info, problem = _read(text)
-    if info is not None:
-        return Lock(LockStore.TFLOCK, text, info, problem, last_modified, etag, version_id)
-    is_state = read_body(body).kind in (BodyKind.STATE, BodyKind.ENCRYPTED)
-    occupied = "state" if is_state else None
-    return Lock(LockStore.TFLOCK, "", None, problem, last_modified, etag, version_id, occupied)
+    info, found = _read(text)
+    raw = text if info and info.id else ""
+    return Lock(LockStore.TFLOCK, raw, info, found, last_modified, etag, version_id)
 
 
 def _read(text: str) -> tuple[LockInfo | None, str | None]:
@@ -133,7 +152,11 @@ def parse_lock_info(text: str) -> LockInfo:
         raise UnreadableLock("it is empty")
     try:
         top = json.loads(
-            text, object_pairs_hook=_Object, parse_int=_Number, parse_float=_Number, parse_constant=_no_constant
+            text,
+            object_pairs_hook=_Object,
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=_no_constant,
         )
     except json.JSONDecodeError as error:
         raise UnreadableLock(f"it is not JSON: {error.msg} at character {error.pos}") from None
@@ -150,14 +173,21 @@ def _no_constant(name: str) -> NoReturn:
     raise UnreadableLock(f"it is not JSON: {name}")
 
 
-_FIELDS = {"id": "id", "operation": "operation", "info": "info", "who": "who", "version": "version", "path": "path"}
+_FIELDS = {
+    "id": "id",
+    "operation": "operation",
+    "info": "info",
+    "who": "who",
+    "version": "version",
+    "path": "path",
+}
 
 
 def _from_pairs(pairs: _Object) -> LockInfo:
     found: dict[str, str] = {}
     created: datetime | None = None
     for name, value in pairs:
-        folded = name.lower()
+        folded = name.replace("\u017f", "s").lower()  # Go folds the long s as well
         if value is None or (folded not in _FIELDS and folded != "created"):
             continue
         if not isinstance(value, str) or isinstance(value, _Number):
@@ -189,7 +219,8 @@ _RFC3339 = re.compile(
 def parse_created(text: str) -> datetime | None:
     """A time as Go's encoding/json takes it: strict RFC 3339 with a zone, any number of fraction digits.
 
-    Returns the moment in UTC, cut to microseconds; None for Go's zero time and for what Python's calendar cannot hold.
+    Returns the moment in UTC, cut to microseconds; None for Go's zero time and for what Python's calendar
+    cannot hold.
 
     Raises:
         UnreadableLock: Go would refuse it.
@@ -199,7 +230,9 @@ def parse_created(text: str) -> datetime | None:
         raise UnreadableLock(f"Created is not an RFC 3339 time: {shown(text, 60)}")
     year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
     offset_hours, offset_minutes = int(found[10] or 0), int(found[11] or 0)
-    if not (1 <= month <= 12 and 1 <= day <= _days(year, month) and hour < 24 and minute < 60 and second < 60):
+    if not (
+        1 <= month <= 12 and 1 <= day <= _days(year, month) and hour < 24 and minute < 60 and second < 60
+    ):
         raise UnreadableLock(f"Created has a part out of range: {shown(text, 60)}")
     if offset_hours > 23 or offset_minutes > 59:
         raise UnreadableLock(f"Created has a zone out of range: {shown(text, 60)}")

@@ -1,7 +1,7 @@
 """What was observed of one state key, part by part, and what is known to be missing.
 
-Every part of an `Observation` is a value, None (proven absent) or an `Unread` (nobody knows): "could not read" can
-therefore never be taken for "is not there".
+Every part of an `Observation` is a value, None (proven absent) or an `Unread` (nobody knows): "could not
+read" can therefore never be taken for "is not there".
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from lockboard.domain.locks import Lock
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A part that could not be read, with the reason in words and the service's code. `denied`: a retry will not help, access will."""
+    """A part that could not be read, with the reason in words and the service's code.
+
+    `denied`: a retry will not help, access will.
+    """
 
     reason: str
     code: str = ""
@@ -30,8 +33,9 @@ class Unread:
 class StateObject:
     """The current version of the state object.
 
-    `etag` comes without quotes and equals the MD5 only for single-part objects that KMS did not encrypt: equality with
-    the digest proves a match, inequality proves nothing. `body` is None where nobody had to read it.
+    `etag` comes without quotes and equals the MD5 only for single-part objects that KMS did not encrypt:
+    equality with the digest proves a match, inequality proves nothing. `body` is None where nobody had to
+    read it.
     """
 
     etag: str
@@ -67,7 +71,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The versions of one key, newest first. `complete` is False where older ones were left unlisted or a body unread."""
+    """The versions of one key, newest first.
+
+    `complete` is False where older ones were left unlisted or a body unread.
+    """
 
     versions: tuple[Version, ...] = ()
     complete: bool = True
@@ -84,9 +91,10 @@ class History:
 class Observation:
     """Everything seen of one state key at one time.
 
-    `mismatch_since` is when this very pair of object version and digest was first seen to disagree, `locks_since` when this
-    very set of lock records was first seen; `clock_skew` our clock minus AWS's; `lockfile_history` whether a `.tflock`
-    ever stood beside the key; `sibling` another state key that shares a lock ID or lock file with this one.
+    `mismatch_since` is when this very pair of object version and digest was first seen to disagree,
+    `locks_since` when this very set of lock records was first seen; `clock_skew` our clock minus AWS's;
+    `lockfile_history` whether a `.tflock` ever stood beside the key; `sibling` another state key that shares
+    a lock ID or lock file with this one.
     """
 
     backend: str
@@ -124,7 +132,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One bucket, with its lock table if any, and how its keys are judged. `state_key` tells a state key by its name alone."""
+    """One bucket, with its lock table if any, and how its keys are judged.
+
+    `state_key` tells a state key by its name alone.
+    """
 
     name: str
     bucket: str
@@ -211,6 +222,8 @@ _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class Action(StrEnum):
+    """What can be done about a key."""
+
     FORCE_UNLOCK = "force_unlock"
     SET_DIGEST = "set_digest"
     CLEAR_DIGEST = "clear_digest"
@@ -242,9 +255,9 @@ class Evidence:
 class Verdict:
     """What is true of a key and what Terraform does with it.
 
-    `settles_at` is when a second look can make it final (None: it is final). `prints` is what `terraform plan` says, "" where
-    it simply works. Nothing in it depends on the passing of time except through a change of status, so that an unchanged
-    key gives an equal verdict at every refresh.
+    `settles_at` is when a second look can make it final (None: it is final). `prints` is what `terraform
+    plan` says, "" where it simply works. Nothing in it depends on the passing of time except through a change
+    of status, so that an unchanged key gives an equal verdict at every refresh.
     """
 
     content: Content

@@ -1,6 +1,7 @@
 """What the services need from the world; adapters answer it.
 
-Reads raise `ReadError` only where nothing at all can be said. A single object, item or version that cannot be read comes back as `Unread`.
+Reads raise `ReadError` only where nothing at all can be said. A single object, item or version that cannot be
+read comes back as `Unread`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from lockboard.domain.locks import Lock
 from lockboard.domain.model import History, StateObject, Unread
 
 Listed = tuple[str, str, int, str]
-"""One listed object: key, ETag without quotes, size in bytes, LastModified as S3 wrote it (ISO 8601 with Z). A plain tuple: there may be a million."""
+"""One listed object: key, ETag without quotes, size in bytes, LastModified as S3 wrote it (ISO 8601 with Z).
+A plain tuple: there may be a million.
+"""
 
 
 class TableItem(NamedTuple):
@@ -28,7 +31,9 @@ class TableItem(NamedTuple):
 
 
 class SweptKey(NamedTuple):
-    """A key that ListObjectVersions knows and whose current version is a delete marker (`deleted`), or that is a `.tflock`."""
+    """A key that ListObjectVersions knows and whose current version is a delete marker (`deleted`), or that
+    is a `.tflock`.
+    """
 
     key: str
     deleted: bool
@@ -38,7 +43,9 @@ class SweptKey(NamedTuple):
 class Requests:
     """Requests sent since the counter was made, by kind; retries count."""
 
-    counts: dict[str, int] = field(default_factory=lambda: {"list": 0, "scan": 0, "get": 0, "versions": 0, "other": 0})
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"list": 0, "scan": 0, "get": 0, "versions": 0, "other": 0}
+    )
     throttled: int = 0
 
     def snapshot(self) -> dict[str, int]:
@@ -53,15 +60,22 @@ class States(Protocol):
     def list_pages(self, prefix: str, fences: Sequence[str] = ()) -> Iterator[Sequence[Listed]]:
         """Every object under the prefix, in key order, a page at a time (ListObjectsV2). Raises ReadError.
 
-        `fences` are keys known from the last listing, every thousandth: the stretches between them are listed at the same
-        time. Where nothing changed that costs the same requests as one after the other; where much did, a few more.
+        `fences` are keys known from the last listing, every thousandth: the stretches between them are listed
+        at the same time. Where nothing changed that costs the same requests as one after the other; where
+        much did, a few more.
         """
 
     def sweep_pages(self, prefix: str) -> Iterator[Sequence[SweptKey]]:
-        """Keys whose current version is a delete marker, and every `.tflock` ever (ListObjectVersions). Raises ReadError."""
+        """Keys whose current version is a delete marker, and every `.tflock` ever (ListObjectVersions).
+
+        Raises ReadError.
+        """
 
     def read_state(self, key: str, version_id: str | None = None) -> StateObject | None | Unread:
-        """GET the object and hash it: `body` is a Body. None where S3 proves it absent (404 with ListBucket allowed)."""
+        """GET the object and hash it: `body` is a Body.
+
+        None where S3 proves it absent (404 with ListBucket allowed).
+        """
 
     def read_body(self, key: str, version_id: str) -> Body | Unread:
         """GET one version's bytes and hash them."""
@@ -92,5 +106,7 @@ class LockTable(Protocol):
 
 
 class Clock(Protocol):
+    """Tells the time."""
+
     def __call__(self) -> datetime:
         """Now, with a zone."""

@@ -21,7 +21,8 @@ from lockboard.domain.model import (
 from lockboard.domain.text import shown, spoken_time
 
 CLEARING_RECREATES = (
-    "Removing the digest, as Terraform's own message advises, lets the next apply create every resource a second time."
+    "Removing the digest, as Terraform's own message advises, lets the next apply create"
+    " every resource a second time."
 )
 _LIVE = (LockStatus.LOCKED, LockStatus.LOCKED_ACTIVE)
 _UNTOUCHABLE_LOCKS = (LockStatus.UNKNOWN, LockStatus.KEY_COLLISION)
@@ -29,7 +30,10 @@ _UNTOUCHABLE_CONTENT = (Content.STATE_UNREADABLE, Content.UNKNOWN, Content.SETTL
 
 
 def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) -> tuple[Remedy, ...]:
-    """What may help, the recommended first. Nothing is offered where something is unknown; no repair under a live lock."""
+    """What may help, the recommended first.
+
+    Nothing is offered where something is unknown; no repair under a live lock.
+    """
     if lock.status in _UNTOUCHABLE_LOCKS or content.status in _UNTOUCHABLE_CONTENT:
         return ()
     repairs = _CONTENT_REMEDIES.get(content.status, _none)(seen, content)
@@ -43,7 +47,10 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
         return tuple(_unlock(held, lock, recommended=recommend) for held in _distinct(locks))
     take_over = Remedy(
         Action.TAKE_OVER,
-        "Take the dead holder's lock over, repair the content under it, then release: unlocking first would let a waiting run in.",
+        (
+            "Take the dead holder's lock over, repair the content under it, then release:"
+            " unlocking first would let a waiting run in."
+        ),
         recommended=lock.status is not LockStatus.LOCK_SPLIT,
     )
     unlocks = tuple(_unlock(held, lock, recommended=False) for held in _distinct(locks))
@@ -71,7 +78,10 @@ def _distinct(locks: tuple[Lock, ...]) -> tuple[Lock, ...]:
 def _unlock(held: Lock, finding: LockFinding, *, recommended: bool) -> Remedy:
     where = "DynamoDB item" if held.store is LockStore.DYNAMODB else ".tflock object"
     if held.readable and held.info:
-        why = f"Remove the lock {shown(held.info.id, 60)}, once its holder {shown(held.info.who, 80)} is known to be dead."
+        why = (
+            f"Remove the lock {shown(held.info.id, 60)}, once its holder"
+            f" {shown(held.info.who, 80)} is known to be dead."
+        )
         return Remedy(Action.FORCE_UNLOCK, why, recommended, lock_id=shown(held.info.id, 200))
     why = f"Remove exactly this {where}; terraform force-unlock cannot."
     return Remedy(Action.FORCE_UNLOCK, why, recommended)
@@ -105,17 +115,33 @@ def _clear(why: str = CLEARING_RECREATES) -> Remedy:
 def _deleted(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
     assert content.matching is not None
     return (
-        _restore(content.matching, "Restore the version that the digest names: it is the last one written.", recommended=True),
+        _restore(
+            content.matching,
+            "Restore the version that the digest names: it is the last one written.",
+            recommended=True,
+        ),
         _clear(),
     )
 
 
 def _deleted_ambiguous(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
     newest = seen.history.newest_body if isinstance(seen.history, History) else None
-    assert content.matching is not None and newest is not None
+    assert content.matching is not None
+    assert newest is not None
     return (
-        _restore(newest, "Restore the newest version, after comparing it with the one the digest names; its digest follows.", recommended=True),
-        _restore(content.matching, "Restore the older version that the digest names: drops what was written after it.", recommended=False),
+        _restore(
+            newest,
+            (
+                "Restore the newest version, after comparing it with the one the digest names; its"
+                " digest follows."
+            ),
+            recommended=True,
+        ),
+        _restore(
+            content.matching,
+            "Restore the older version that the digest names: drops what was written after it.",
+            recommended=False,
+        ),
         _clear(),
     )
 
@@ -123,7 +149,10 @@ def _deleted_ambiguous(seen: Observation, content: ContentFinding) -> tuple[Reme
 def _orphan(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
     return (
         _clear(
-            "Only if this stack is known to be decommissioned; otherwise bring the state back from a backup first. "
+            (
+                "Only if this stack is known to be decommissioned; otherwise bring the state back"
+                " from a backup first. "
+            )
             + CLEARING_RECREATES
         ),
     )
@@ -133,11 +162,21 @@ def _unprotected(seen: Observation, content: ContentFinding) -> tuple[Remedy, ..
     newest = _newest_good(seen)
     if newest is None:
         return ()
-    return (_restore(newest, "Restore the last version at once: nothing stops an apply from creating everything again.", recommended=True),)
+    return (
+        _restore(
+            newest,
+            "Restore the last version at once: nothing stops an apply from creating everything again.",
+            recommended=True,
+        ),
+    )
 
 
 def _behind(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
-    remedies = _set_digest(seen, "Set the digest to the current object's MD5: the object holds the newest state.", recommended=True)
+    remedies = _set_digest(
+        seen,
+        "Set the digest to the current object's MD5: the object holds the newest state.",
+        recommended=True,
+    )
     if content.matching:
         why = "Restore the version that the digest names: loses what the last apply wrote."
         remedies += (_restore(content.matching, why, recommended=False),)
@@ -148,23 +187,37 @@ def _back_to_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy,
     assert content.matching is not None
     return (
         _restore(content.matching, "Restore the version that the digest names.", recommended=True),
-        *_set_digest(seen, "Set the digest to the current object's MD5: accepts what the object now holds.", recommended=False),
+        *_set_digest(
+            seen,
+            "Set the digest to the current object's MD5: accepts what the object now holds.",
+            recommended=False,
+        ),
     )
 
 
 def _unknown_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
-    why = "Set the digest to the current object's MD5, only after somebody has looked at the state and its history."
+    why = (
+        "Set the digest to the current object's MD5, only after somebody has looked at the"
+        " state and its history."
+    )
     return _set_digest(seen, why, recommended=False)
 
 
 def _ignored(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
-    return _set_digest(seen, "Set the digest to the object's MD5, which switches Terraform's check on again.", recommended=True)
+    return _set_digest(
+        seen,
+        "Set the digest to the object's MD5, which switches Terraform's check on again.",
+        recommended=True,
+    )
 
 
 def _no_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
     if not seen.has_table:
         return ()
-    why = "Write the digest, if this stack locks with DynamoDB; on a stack that only uses lock files it would cause a mismatch later."
+    why = (
+        "Write the digest, if this stack locks with DynamoDB; on a stack that only uses lock"
+        " files it would cause a mismatch later."
+    )
     return _set_digest(seen, why, recommended=False)
 
 
@@ -172,7 +225,13 @@ def _bad_object(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...
     good = content.matching if _is_good(content.matching) else _newest_good(seen)
     if good is None:
         return ()
-    return (_restore(good, f"Restore the version of {spoken_time(good.last_modified)}, the newest that can be read.", recommended=True),)
+    return (
+        _restore(
+            good,
+            f"Restore the version of {spoken_time(good.last_modified)}, the newest that can be read.",
+            recommended=True,
+        ),
+    )
 
 
 def _newest_good(seen: Observation) -> Version | None:
@@ -205,28 +264,75 @@ _CONTENT_REMEDIES: dict[Content, Callable[[Observation, ContentFinding], tuple[R
 
 _CONTENT_DANGERS: dict[Content, str] = {
     Content.STATE_DELETED: CLEARING_RECREATES + " Restoring another version would not match the digest.",
-    Content.STATE_DELETED_AMBIGUOUS: CLEARING_RECREATES + " Restoring the older version drops the newest resources from the state.",
+    Content.STATE_DELETED_AMBIGUOUS: CLEARING_RECREATES
+    + " Restoring the older version drops the newest resources from the state.",
     Content.ORPHAN_DIGEST: CLEARING_RECREATES,
-    Content.STATE_DELETED_UNPROTECTED: "Any plan now looks clean and creates everything again beside what already exists: stop applies until the state is back.",
-    Content.DIGEST_BEHIND: "Restoring the version that the digest names would lose the last apply: its resources would exist but be in no state.",
-    Content.STATE_ROLLED_BACK: "Setting the digest to the calculated value, as Terraform's own message advises, accepts the loss of the newer resources.",
-    Content.MANUAL_EDIT: "Setting the digest accepts the edit for good: without a new serial nobody can see it later.",
-    Content.DIGEST_UNKNOWN: "Setting the digest only silences the check: nothing proves that these are the right bytes.",
-    Content.STATE_EMPTY: "Setting the digest to the MD5 of nothing (d41d8cd9…) never works: Terraform takes an empty object as no state.",
+    Content.STATE_DELETED_UNPROTECTED: (
+        "Any plan now looks clean and creates everything again beside what already exists:"
+        " stop applies until the state is back."
+    ),
+    Content.DIGEST_BEHIND: (
+        "Restoring the version that the digest names would lose the last apply: its resources"
+        " would exist but be in no state."
+    ),
+    Content.STATE_ROLLED_BACK: (
+        "Setting the digest to the calculated value, as Terraform's own message advises,"
+        " accepts the loss of the newer resources."
+    ),
+    Content.MANUAL_EDIT: (
+        "Setting the digest accepts the edit for good: without a new serial nobody can see it later."
+    ),
+    Content.DIGEST_UNKNOWN: (
+        "Setting the digest only silences the check: nothing proves that these are the right bytes."
+    ),
+    Content.STATE_EMPTY: (
+        "Setting the digest to the MD5 of nothing (d41d8cd9…) never works: Terraform takes an"
+        " empty object as no state."
+    ),
     Content.STATE_CORRUPT: "Setting the digest to the MD5 of a broken object only changes the error message.",
-    Content.DIGEST_IGNORED: "It looks protected and is not: if the state is deleted now, the next apply creates everything again.",
-    Content.STATE_UNREADABLE: "Access denied is not absence: removing the digest or writing a new state here would destroy a state that may be fine.",
+    Content.DIGEST_IGNORED: (
+        "It looks protected and is not: if the state is deleted now, the next apply creates everything again."
+    ),
+    Content.STATE_UNREADABLE: (
+        "Access denied is not absence: removing the digest or writing a new state here would"
+        " destroy a state that may be fine."
+    ),
 }
 
 _LOCK_DANGERS: dict[LockStatus, str] = {
-    LockStatus.LOCKED: "Force-unlocking a run that is alive makes two writers, and the last one to write wins.",
-    LockStatus.LOCKED_ACTIVE: "This run is writing: force-unlocking it makes two writers, and the last one to write wins.",
-    LockStatus.LOCK_STALE: "Age is not proof of death: an approval prompt or a terraform console holds a lock for hours. Ask the holder or look at the job first.",
-    LockStatus.CRASHED_MID_WRITE: "Unlocking first lets a waiting run in, which then meets the mismatch. What the dead run created may not be in the state.",
-    LockStatus.LOCK_SPLIT: "Treat both holders as alive. One force-unlock frees one store and reports a failure.",
-    LockStatus.LOCK_PARTIAL: "terraform force-unlock with both stores configured reports a failure here even where it released the lock.",
-    LockStatus.LOCK_UNREADABLE: "Look whether another key's digest stands at this lock ID before anything is removed.",
-    LockStatus.LOCK_ORPHAN: "Decide about the missing state first: once the lock is gone, any command, even output, writes a new empty state for this workspace.",
-    LockStatus.KEY_COLLISION: "Nothing here can be repaired without renaming one key: removing the lock would delete a digest or a state.",
-    LockStatus.LOCKBOARD_ORPHAN: "An unfinished repair may lie behind this lock: read the audit log before releasing it.",
+    LockStatus.LOCKED: (
+        "Force-unlocking a run that is alive makes two writers, and the last one to write wins."
+    ),
+    LockStatus.LOCKED_ACTIVE: (
+        "This run is writing: force-unlocking it makes two writers, and the last one to write wins."
+    ),
+    LockStatus.LOCK_STALE: (
+        "Age is not proof of death: an approval prompt or a terraform console holds a lock"
+        " for hours. Ask the holder or look at the job first."
+    ),
+    LockStatus.CRASHED_MID_WRITE: (
+        "Unlocking first lets a waiting run in, which then meets the mismatch. What the dead"
+        " run created may not be in the state."
+    ),
+    LockStatus.LOCK_SPLIT: (
+        "Treat both holders as alive. One force-unlock frees one store and reports a failure."
+    ),
+    LockStatus.LOCK_PARTIAL: (
+        "terraform force-unlock with both stores configured reports a failure here even where"
+        " it released the lock."
+    ),
+    LockStatus.LOCK_UNREADABLE: (
+        "Look whether another key's digest stands at this lock ID before anything is removed."
+    ),
+    LockStatus.LOCK_ORPHAN: (
+        "Decide about the missing state first: once the lock is gone, any command, even"
+        " output, writes a new empty state for this workspace."
+    ),
+    LockStatus.KEY_COLLISION: (
+        "Nothing here can be repaired without renaming one key: removing the lock would"
+        " delete a digest or a state."
+    ),
+    LockStatus.LOCKBOARD_ORPHAN: (
+        "An unfinished repair may lie behind this lock: read the audit log before releasing it."
+    ),
 }

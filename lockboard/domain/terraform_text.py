@@ -1,4 +1,6 @@
-"""What Terraform 1.9 and newer prints in each situation, so that an operator recognises it (client.go, statemgr/locker.go)."""
+"""What Terraform 1.9 and newer prints in each situation, so that an operator recognises it (client.go,
+statemgr/locker.go).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def _digest_error(seen: Observation) -> str:
     )
     return (
         "Error: error loading state: state data in S3 does not have the expected content.\n\n"
-        "The checksum calculated for the state stored in S3 does not match the checksum\nstored in DynamoDB.\n\n"
+        "The checksum calculated for the state stored in S3 does not match the"
+        " checksum\nstored in DynamoDB.\n\n"
         f"Bucket: {shown(seen.bucket)}\nKey:    {shown(seen.key)}\n"
         f"Calculated checksum: {calculated}\nStored checksum:     {stored}\n\n"
         f"… you may need to manually verify the remote state and {way}"
@@ -50,16 +53,25 @@ def _calculated(seen: Observation) -> str:
 
 def _lock_error(lock: Lock) -> str:
     if lock.store is LockStore.DYNAMODB:
-        cause = "operation error DynamoDB: PutItem, … ConditionalCheckFailedException: The conditional request failed"
+        cause = (
+            "operation error DynamoDB: PutItem, … ConditionalCheckFailedException: The"
+            " conditional request failed"
+        )
     else:
-        cause = "operation error S3: PutObject, … StatusCode: 412, … PreconditionFailed: At least one of the pre-conditions you specified did not hold"
+        cause = (
+            "operation error S3: PutObject, … StatusCode: 412, … PreconditionFailed: At least one"
+            " of the pre-conditions you specified did not hold"
+        )
     head = f"Error: Error acquiring the state lock\n\nError message: {cause}"
     if lock.info is None:
         return head + "\n(no Lock Info: Terraform cannot read the record either)"
     info = lock.info
-    created = f"{info.created:%Y-%m-%d %H:%M:%S.%f} +0000 UTC" if info.created else "0001-01-01 00:00:00 +0000 UTC"
+    created = (
+        f"{info.created:%Y-%m-%d %H:%M:%S.%f} +0000 UTC" if info.created else "0001-01-01 00:00:00 +0000 UTC"
+    )
     return (
         f"{head}\nLock Info:\n  ID:        {shown(info.id, 200)}\n  Path:      {shown(info.path, 2200)}\n"
         f"  Operation: {shown(info.operation, 200)}\n  Who:       {shown(info.who, 200)}\n"
-        f"  Version:   {shown(info.version, 60)}\n  Created:   {created}\n  Info:      {shown(info.info, 200)}"
+        f"  Version:   {shown(info.version, 60)}\n  Created:   {created}\n  Info:     "
+        f" {shown(info.info, 200)}"
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-# Printable by Unicode's classes, yet drawn as nothing: Hangul fillers, Braille blank, variation selectors.
-_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f") | frozenset(map(chr, range(0xFE00, 0xFE0F)))
+# Printable by Unicode's classes, yet drawn as nothing: fillers, inherent vowels, Braille blank, variation
+# selectors.
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(
+    map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
 
 
 def shown(text: str, limit: int = 4096) -> str:
-    """`text` with every control, bidirectional, zero-width, surrogate and odd space character written as an escape.
+    """`text` with every control, bidirectional, zero-width, surrogate and odd space character written as an
+    escape.
 
     What comes back can be encoded as UTF-8, stored in any database and put on one line; it is not reversible,
     so nothing compares or addresses with it. Past `limit` characters the rest is counted, not shown.
@@ -30,12 +34,17 @@ def _escape(char: str) -> str:
 
 def utc(moment: datetime) -> str:
     """`2026-11-20T18:00:00Z`: RFC 3339 in UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _iso(moment, "T") + "Z"
 
 
 def spoken_time(moment: datetime) -> str:
     """`2026-11-20 18:00:00 UTC`, for sentences."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return _iso(moment, " ") + " UTC"
+
+
+def _iso(moment: datetime, between: str) -> str:
+    # strftime writes the year 33 with two digits, which nothing reads back.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(between, "seconds")
 
 
 def spoken_span(span: timedelta) -> str:

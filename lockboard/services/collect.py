@@ -13,7 +13,9 @@ from lockboard.services.refresh import Refresher
 Log = Callable[[str, BackendReport], None]
 
 
-def collect(refreshers: Sequence[tuple[str, Refresher]], every: timedelta, stop: threading.Event, log: Log) -> None:
+def collect(
+    refreshers: Sequence[tuple[str, Refresher]], every: timedelta, stop: threading.Event, log: Log
+) -> None:
     """Refresh until `stop` is set. A backend that is slow or failing delays no other.
 
     Raises:
@@ -30,7 +32,9 @@ def collect(refreshers: Sequence[tuple[str, Refresher]], every: timedelta, stop:
                 stop.set()
             stop.wait(every.total_seconds())
 
-    threads = [threading.Thread(target=run, args=pair, name=f"refresh-{pair[0]}", daemon=True) for pair in refreshers]
+    threads = [
+        threading.Thread(target=run, args=pair, name=f"refresh-{pair[0]}", daemon=True) for pair in refreshers
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

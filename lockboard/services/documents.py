@@ -1,4 +1,6 @@
-"""The JSON contract: one entry for each state key, built once from an observation and its verdict, dated when served."""
+"""The JSON contract: one entry for each state key, built once from an observation and its verdict, dated when
+served.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def _age(since: str | None, now: datetime) -> int | None:
 
 
 def _object(state: object) -> Document:
-    found: Document = dict.fromkeys(("version_id", "etag", "size", "last_modified", "md5", "serial", "lineage"))
+    found: Document = dict.fromkeys(
+        ("version_id", "etag", "size", "last_modified", "md5", "serial", "lineage")
+    )
     found |= {"exists": None, "resources": None, "terraform_version": None, "encrypted": None}
     if state is None:
         return found | {"exists": False}
@@ -118,7 +122,11 @@ def _digest(digest: object) -> Document:
 
 
 def _lock(lock: Lock) -> Document:
-    fields = dict(info_as_json(lock.info)) if lock.info else dict.fromkeys(("id", "operation", "who", "version", "path"))
+    fields = (
+        dict(info_as_json(lock.info))
+        if lock.info
+        else dict.fromkeys(("id", "operation", "who", "version", "path"))
+    )
     created = lock.info.created if lock.info else None
     return {
         "store": lock.store.value,
@@ -162,19 +170,28 @@ def _version(version: Version, digest: str | None) -> Document:
 
 
 def _commands(seen: Observation, table: str | None) -> list[Document]:
-    """What to type to look at the same things by hand. Words come from AWS, so each is quoted and joined to its option by `=`."""
+    """What to type to look at the same things by hand.
+
+    Words come from AWS, so each is quoted and joined to its option by `=`.
+    """
     if shown(seen.key) != seen.key:
         return []  # a command with an escaped key would name another object
     bucket, key = shlex.quote(seen.bucket), shlex.quote(seen.key)
     commands = [
         ("List the versions", f"aws s3api list-object-versions --bucket={bucket} --prefix={key}"),
-        ("Read the lock file", f"aws s3 cp {shlex.quote(f's3://{seen.bucket}/{seen.key}{LOCKFILE_SUFFIX}')} -"),
+        (
+            "Read the lock file",
+            f"aws s3 cp {shlex.quote(f's3://{seen.bucket}/{seen.key}{LOCKFILE_SUFFIX}')} -",
+        ),
     ]
     if table:
         lock, digest = lock_id(seen.bucket, seen.key), digest_id(seen.bucket, seen.key)
         commands += [("Read the lock", _get_item(table, lock)), ("Read the digest", _get_item(table, digest))]
     ids = {lock.info.id for lock in held_locks(seen) if lock.info and _UUID.fullmatch(lock.info.id)}
-    commands += [(f"Force-unlock {id} (only once its holder is known to be dead)", f"terraform force-unlock {id}") for id in sorted(ids)]
+    commands += [
+        (f"Force-unlock {id} (only once its holder is known to be dead)", f"terraform force-unlock {id}")
+        for id in sorted(ids)
+    ]
     return [{"label": label, "command": command} for label, command in commands]
 
 

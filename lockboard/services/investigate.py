@@ -31,14 +31,18 @@ class Facts:
 
 
 def is_lock_item(item: TableItem, key: str) -> bool:
-    """Whether the item under a key's own lock ID is that key's lock rather than the digest of the key without `-md5`."""
+    """Whether the item under a key's own lock ID is that key's lock rather than the digest of the key without
+    `-md5`.
+    """
     if item.info is not None:
         return True
     return item.digest is None and not key.endswith(DIGEST_SUFFIX)
 
 
 def digest_of(item: TableItem | None | Unread) -> Digest | None | Unread:
-    """The digest of a key from the item under its digest ID: an item with Info alone is a lock of the key ending in `-md5`."""
+    """The digest of a key from the item under its digest ID: an item with Info alone is a lock of the key
+    ending in `-md5`.
+    """
     if item is None or isinstance(item, Unread):
         return item
     if item.digest is None and item.info is not None:
@@ -47,7 +51,10 @@ def digest_of(item: TableItem | None | Unread) -> Digest | None | Unread:
 
 
 def lock_of(item: TableItem | None | Unread, key: str, *, stands_as_state: bool) -> Lock | None | Unread:
-    """The lock of a key from the item under its lock ID. `stands_as_state`: an object at this very key is a state."""
+    """The lock of a key from the item under its lock ID.
+
+    `stands_as_state`: an object at this very key is a state.
+    """
     if item is None or isinstance(item, Unread):
         return item
     if is_lock_item(item, key):
@@ -63,8 +70,11 @@ class Investigator:
     def __init__(self, backend: Backend, states: States, table: LockTable | None) -> None:
         self._backend, self._states, self._table = backend, states, table
 
-    def complete(self, facts: Facts, memo: Memo, now: datetime, *, may_read: bool = True) -> tuple[Observation, Memo]:
-        """Read what the verdict on these facts still needs: bytes where the ETag proves nothing, versions where something is wrong.
+    def complete(
+        self, facts: Facts, memo: Memo, now: datetime, *, may_read: bool = True
+    ) -> tuple[Observation, Memo]:
+        """Read what the verdict on these facts still needs: bytes where the ETag proves nothing, versions
+        where something is wrong.
 
         With `may_read` False nothing is read, and what would be needed stays unknown.
         """
@@ -81,7 +91,8 @@ class Investigator:
         return replace(seen, history=history), memo
 
     def fresh(self, key: str, memo: Memo, now: datetime, *, versions: int = 0) -> tuple[Observation, Memo]:
-        """Look at one key anew with consistent reads. With `versions`, also the bytes of that many newest versions.
+        """Look at one key anew with consistent reads. With `versions`, also the bytes of that many newest
+        versions.
 
         Raises:
             ReadError: nothing at all could be read.
@@ -125,7 +136,9 @@ class Investigator:
             workspace_prefix=self._backend.workspace_prefix,
         )
 
-    def _with_body(self, key: str, state: StateObject, memo: Memo, *, may_read: bool) -> tuple[StateObject | None | Unread, Memo]:
+    def _with_body(
+        self, key: str, state: StateObject, memo: Memo, *, may_read: bool
+    ) -> tuple[StateObject | None | Unread, Memo]:
         known = memo.bodies.get(state.version_id or "") or memo.bodies.get(_identity(state))
         if known:
             return replace(state, body=known), memo
@@ -153,7 +166,9 @@ class Investigator:
             return True
         if not isinstance(seen.state, StateObject):
             return False
-        if seen.state.size == 0 or (isinstance(seen.state.body, Body) and seen.state.body.kind is BodyKind.BROKEN):
+        if seen.state.size == 0 or (
+            isinstance(seen.state.body, Body) and seen.state.body.kind is BodyKind.BROKEN
+        ):
             return True
         return seen.mismatch_since is not None and now - seen.mismatch_since >= self._policy(seen.key).settle
 
@@ -161,7 +176,7 @@ class Investigator:
         return self._backend.policy_for(key)
 
     def _compared_history(self, seen: Observation, memo: Memo) -> tuple[History | Unread, Memo]:
-        """The versions, with the bytes of as many read as it takes to find the one that answers the question."""
+        """The versions, with the bytes of as many read as it takes to find the one that answers."""
         history = self._states.history(seen.key)
         if isinstance(history, Unread):
             return history, memo
@@ -171,7 +186,11 @@ class Investigator:
         read = 0
         answered = unread = False
         for version in history.versions:
-            wanted = not version.delete_marker and not answered and (shortcut is None or version is shortcut or read == 0)
+            wanted = (
+                not version.delete_marker
+                and not answered
+                and (shortcut is None or version is shortcut or read == 0)
+            )
             if wanted and read >= VERSIONS_COMPARED:
                 wanted, unread = False, True
             if wanted:
@@ -182,7 +201,9 @@ class Investigator:
             found.append(version)
         return History(tuple(found), history.complete and not (unread and not answered)), memo
 
-    def _read_newest(self, key: str, known: History | None, memo: Memo, limit: int) -> tuple[History | Unread, Memo]:
+    def _read_newest(
+        self, key: str, known: History | None, memo: Memo, limit: int
+    ) -> tuple[History | Unread, Memo]:
         history = known or self._states.history(key)
         if isinstance(history, Unread):
             return history, memo
@@ -204,7 +225,10 @@ class Investigator:
 
 
 def needs_body(state: StateObject, digest: Digest | None | Unread) -> bool:
-    """Whether only the bytes can tell: there is no digest that the ETag equals. An empty object has nothing to read."""
+    """Whether only the bytes can tell: there is no digest that the ETag equals.
+
+    An empty object has nothing to read.
+    """
     if isinstance(digest, Unread) or state.size == 0:
         return False
     return digest is None or digest.value is None or state.etag != digest.value
@@ -217,7 +241,10 @@ def _answers(version: Version, digest: str | None) -> bool:
 
 
 def _identity(state: StateObject) -> str:
-    """A version as a listing tells it, which has no version ID. A GET gives whole seconds, so only those count."""
+    """A version as a listing tells it, which has no version ID.
+
+    A GET gives whole seconds, so only those count.
+    """
     return f"{state.etag} {state.size} {int(state.last_modified.timestamp())}"
 
 

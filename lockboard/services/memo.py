@@ -1,4 +1,6 @@
-"""What has to be remembered of a key from one look to the next: when a suspicion began, and bytes already hashed."""
+"""What has to be remembered of a key from one look to the next: when a suspicion began, and bytes already
+hashed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Memo:
-    """`bodies`: by version ID, or by ETag and time where the listing gives no version ID. `sibling`: see Observation."""
+    """`bodies`: by version ID, or by ETag and time where the listing gives no version ID.
+
+    `sibling`: see Observation.
+    """
 
     mismatch: Since | None = None
     locks: Since | None = None

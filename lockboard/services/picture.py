@@ -1,4 +1,7 @@
-"""One listing and one scan, joined: which state keys there are, and what the two say of each. Reads nothing."""
+"""One listing and one scan, joined: which state keys there are, and what the two say of each.
+
+Reads nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,26 @@ from lockboard.domain.ports import Listed, TableItem
 from lockboard.services.investigate import digest_of, is_lock_item, lock_of
 
 Items = Mapping[str, TableItem | str]
-"""LockID to item; the bare text of the digest where the item is nothing but a digest, as nearly all of them are."""
+"""LockID to item; the bare text of the digest where the item is nothing but a digest, as nearly all of them
+are.
+"""
 
 
 @dataclass(slots=True)
 class Swept:
-    """What the last sweep of object versions found: keys under a delete marker, and keys that ever had a lock file."""
+    """What the last sweep of object versions found: keys under a delete marker, and keys that ever had a lock
+    file.
+    """
 
     deleted: set[str] = field(default_factory=set)
     lockfile_history: set[str] = field(default_factory=set)
 
 
 class Picture:
-    """What one refresh saw of a backend. `keys` are its state keys, `foreign` how many items belong to other buckets."""
+    """What one refresh saw of a backend.
+
+    `keys` are its state keys, `foreign` how many items belong to other buckets.
+    """
 
     def __init__(self, backend: Backend, objects: Mapping[str, Listed], items: Items, swept: Swept) -> None:
         self._backend, self.objects, self.items, self._swept = backend, objects, items, swept
@@ -52,14 +62,18 @@ class Picture:
         return foreign, named
 
     def changed_since(self, before: Picture | None) -> set[str]:
-        """Keys of which listing or table say something else than `before`, with those that share a name with them."""
+        """Keys of which listing or table say something else than `before`, with those that share a name with
+        them.
+        """
         objects, items = (before.objects, before.items) if before else ({}, {})
         names = _changed(objects, self.objects)
         bucket = self._backend.bucket + "/"
         names.update(name[len(bucket) :] for name in _changed(items, self.items) if name.startswith(bucket))
         related = set(names)
         for name in names:
-            related.update((name + DIGEST_SUFFIX, name.removesuffix(DIGEST_SUFFIX), name.removesuffix(LOCKFILE_SUFFIX)))
+            related.update(
+                (name + DIGEST_SUFFIX, name.removesuffix(DIGEST_SUFFIX), name.removesuffix(LOCKFILE_SUFFIX))
+            )
         return related
 
     def lockfile(self, key: str) -> Listed | None:
@@ -87,15 +101,21 @@ class Picture:
         return TableItem(name, None, {"S": item}) if isinstance(item, str) else item
 
     def sibling(self, key: str) -> str | None:
-        """Another state key that shares a lock ID or a lock file with this one: both stand as objects of their own."""
+        """Another state key that shares a lock ID or a lock file with this one: both stand as objects of
+        their own.
+        """
         if not self.stands_as_state(key):
             return None
         pairs = [key + DIGEST_SUFFIX, key + LOCKFILE_SUFFIX]
-        pairs += [key.removesuffix(suffix) for suffix in (DIGEST_SUFFIX, LOCKFILE_SUFFIX) if key.endswith(suffix)]
+        pairs += [
+            key.removesuffix(suffix) for suffix in (DIGEST_SUFFIX, LOCKFILE_SUFFIX) if key.endswith(suffix)
+        ]
         return next((other for other in pairs if self.stands_as_state(other)), None)
 
     def stands_as_state(self, key: str) -> bool:
-        """Whether an object at this key is a state: by its name, or, where the name is one of Terraform's own, because the table keeps its digest or lock."""
+        """Whether an object at this key is a state: by its name, or, where the name is one of Terraform's
+        own, because the table keeps its digest or lock.
+        """
         if key not in self.objects:
             return False
         if not key.endswith((DIGEST_SUFFIX, LOCKFILE_SUFFIX)) or self._backend.state_key(key):

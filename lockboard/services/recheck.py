@@ -1,4 +1,6 @@
-"""Looking at one key again because somebody asked: consistent reads, its versions with their serials, and the row put anew."""
+"""Looking at one key again because somebody asked: consistent reads, its versions with their serials, and the
+row put anew.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ VERSIONS_READ = 12
 class Rechecker:
     """Re-checks on demand; `ports` opens the clients of a backend when they are first needed."""
 
-    def __init__(self, board: Board, backends: Mapping[str, tuple[Backend, States, LockTable | None]], clock: Clock) -> None:
+    def __init__(
+        self, board: Board, backends: Mapping[str, tuple[Backend, States, LockTable | None]], clock: Clock
+    ) -> None:
         self._board, self._backends, self._clock = board, backends, clock
 
     def __call__(self, backend_name: str, state_id: str) -> StateRow:
@@ -35,7 +39,9 @@ class Rechecker:
         backend, states, table = self._backends[backend_name]
         key = str(row.document["raw_key"])
         now = self._clock() - (states.clock_skew() or timedelta())
-        seen, memo = Investigator(backend, states, table).fresh(key, memos.load(row.memo), now, versions=VERSIONS_READ)
+        seen, memo = Investigator(backend, states, table).fresh(
+            key, memos.load(row.memo), now, versions=VERSIONS_READ
+        )
         if isinstance(seen.state, Unread) and not seen.state.denied:
             raise ReadError("s3:GetObject", seen.state.code or "Unread", seen.state.reason)
         fresh, _ = judge(seen, memo, backend, now, row.fingerprint, rechecked=True)

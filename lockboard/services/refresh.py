@@ -1,7 +1,9 @@
-"""One backend's refresh: list the objects, scan the table, join them, look closer only where something changed or looks wrong.
+"""One backend's refresh: list the objects, scan the table, join them, look closer only where something
+changed or looks wrong.
 
-The floor is ceil(objects / 1000) LISTs and the table's pages. The last picture is kept in memory, so that a key is judged
-anew only if the listing or the table says something new of it, or if its verdict depends on time.
+The floor is ceil(objects / 1000) LISTs and the table's pages. The last picture is kept in memory, so that a
+key is judged anew only if the listing or the table says something new of it, or if its verdict depends on
+time.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class Refresher:
         self._sweep_requests = 0
         self._versioning = "unknown"
 
-    # ---- the refresh -------------------------------------------------------------------------------------------------
+    # ---- the refresh
+    # -------------------------------------------------------------------------------------------------
 
     def refresh(self) -> BackendReport:
         """Read, judge, write what changed, and report. A failure to read is in the report, never raised."""
@@ -96,11 +99,10 @@ class Refresher:
                 rows, gone = self._changes(before, self._picture), self._gone(before, self._picture)
             else:
                 rows, gone = self._unknown_rows(objects, items, errors), iter(())
-            written = self._write(rows, gone, lambda n: self._report(started, tick, counted, errors, n))
-            return written
+            return self._write(rows, gone, lambda n: self._report(started, tick, counted, errors, n))
 
     def settles_in(self) -> timedelta | None:
-        """How long until a second look can decide the last of the open suspicions; None where none is open."""
+        """How long until a second look can decide the last open suspicion; None where none is open."""
         due = [look.settles_at for look in self._watched.values() if look.settles_at]
         return max(due) - self._aws_now() if due else None
 
@@ -116,7 +118,9 @@ class Refresher:
 
             def counted_together(written: int) -> BackendReport:
                 asked = self._since(counted)
-                return replace(before, requests={kind: asked[kind] + before.requests.get(kind, 0) for kind in asked})
+                return replace(
+                    before, requests={kind: asked[kind] + before.requests.get(kind, 0) for kind in asked}
+                )
 
             return self._write(iter(rows), iter(()), counted_together)
 
@@ -125,7 +129,10 @@ class Refresher:
         try:
             seen, memo = self._investigator.fresh(key, self._memo(key), now)
         except ReadError as error:
-            seen, memo = replace(self._watched[key].seen, state=Unread(str(error), error.code)), self._memo(key)
+            seen, memo = (
+                replace(self._watched[key].seen, state=Unread(str(error), error.code)),
+                self._memo(key),
+            )
         row, verdict = judge(seen, memo, self._backend, now, "")
         self._watch(key, _Look(seen, memo, now, verdict.settles_at), row)
         return row
@@ -133,12 +140,17 @@ class Refresher:
     def _write(
         self, rows: Iterator[StateRow], gone: Iterator[str], report: Callable[[int], BackendReport]
     ) -> BackendReport:
-        """Write in one transaction; more than a batch only where there is more, so that memory stays bounded."""
+        """Write in one transaction; in several only what is more than a batch, to bound memory."""
         written, batch = 0, []
         for row in rows:
             batch.append(row)
             if len(batch) == BATCH:
-                self._apply(batch, [], self._inventory.report(self._backend.name) or replace(report(0), complete=False, data_at=None))
+                self._apply(
+                    batch,
+                    [],
+                    self._inventory.report(self._backend.name)
+                    or replace(report(0), complete=False, data_at=None),
+                )
                 written, batch = written + len(batch), []
         drop = list(gone)
         final = report(written + len(batch) + len(drop))
@@ -153,7 +165,8 @@ class Refresher:
         for id_ in drop:
             self._known.pop(id_, None)
 
-    # ---- gathering ---------------------------------------------------------------------------------------------------
+    # ---- gathering
+    # ---------------------------------------------------------------------------------------------------
 
     def _gather(self) -> tuple[dict[str, Listed] | None, dict[str, TableItem | str] | None, list[ReadError]]:
         """List and scan at the same time. None for the one that failed."""
@@ -181,30 +194,39 @@ class Refresher:
         return found
 
     def _sweep(self, now: datetime) -> None:
-        """Find what LIST and Scan cannot show: states deleted with no digest left, and keys that ever had a lock file."""
+        """Find what LIST and Scan cannot show: states deleted with no digest left, and keys that ever had a
+        lock file.
+        """
         counted = self._counts()
         self._versioning = self._states.versioning()
         deleted: set[str] = set()
         lockfiles: set[str] = set()
         try:
             for page in self._states.sweep_pages(self._backend.prefix):
-                deleted.update(swept.key for swept in page if swept.deleted and not swept.key.endswith(LOCKFILE_SUFFIX))
+                deleted.update(
+                    swept.key for swept in page if swept.deleted and not swept.key.endswith(LOCKFILE_SUFFIX)
+                )
                 lockfiles.update(
-                    swept.key.removesuffix(LOCKFILE_SUFFIX) for swept in page if swept.key.endswith(LOCKFILE_SUFFIX)
+                    swept.key.removesuffix(LOCKFILE_SUFFIX)
+                    for swept in page
+                    if swept.key.endswith(LOCKFILE_SUFFIX)
                 )
         except ReadError as error:
             self._sweep_error = str(error)
         else:
             known = self._picture.keys if self._picture else set()
-            states = {key for key in deleted if self._backend.state_key(key) or key in lockfiles or key in known}
+            states = {
+                key for key in deleted if self._backend.state_key(key) or key in lockfiles or key in known
+            }
             self._swept, self._sweep_error = Swept(states, lockfiles), None
         self._swept_at = now
         self._sweep_requests = sum(self._since(counted).values())
 
-    # ---- judging -----------------------------------------------------------------------------------------------------
+    # ---- judging
+    # -----------------------------------------------------------------------------------------------------
 
     def _changes(self, before: Picture | None, now_seen: Picture) -> Iterator[StateRow]:
-        """Rows that say something new, reading what that needs, a few keys at a time and within the budget."""
+        """Rows that say something new, reading what that needs, a few keys at a time, within the budget."""
         work = now_seen.changed_since(before) | self._watched.keys() | self._swept.deleted
         work &= now_seen.keys
         work |= (before.keys if before else set()) - now_seen.keys
@@ -227,9 +249,15 @@ class Refresher:
                 yield row
 
     def _quiet(self, key: str, picture: Picture) -> bool:
-        """Whether the stored row already says it all: the same facts, and a verdict that time does not change."""
+        """Whether the stored row already says it all: the same facts, and a verdict that time does not
+        change.
+        """
         known = self._stored(key)
-        if known is None or key not in picture.keys or has_to_be_watched(known.content, known.lock, known.terraform):
+        if (
+            known is None
+            or key not in picture.keys
+            or has_to_be_watched(known.content, known.lock, known.terraform)
+        ):
             return False
         return known.fingerprint == picture.fingerprint(key)
 
@@ -247,16 +275,26 @@ class Refresher:
         """The key as it is now: read anew, or what was read last where nothing new can be learnt."""
         last, now = self._watched.get(key), self._aws_now()
         if last and self._still(key, last, picture):
-            seen = replace(last.seen, clock_skew=self._states.clock_skew(), lockfile_history=picture.lockfile_history(key))
+            seen = replace(
+                last.seen,
+                clock_skew=self._states.clock_skew(),
+                lockfile_history=picture.lockfile_history(key),
+            )
             return replace(last, seen=seen)
         facts = Facts(
-            key, picture.state(key), picture.digest(key), picture.table_lock(key), self._file_lock(key, picture, may_read=may_read)
+            key,
+            picture.state(key),
+            picture.digest(key),
+            picture.table_lock(key),
+            self._file_lock(key, picture, may_read=may_read),
         )
         seen, memo = self._investigator.complete(facts, self._memo(key), now, may_read=may_read)
         return _Look(seen, memo, now)
 
     def _still(self, key: str, look: _Look, picture: Picture) -> bool:
-        """Whether the last look still holds: the same facts, nothing left to settle, and no failed read that is due again."""
+        """Whether the last look still holds: the same facts, nothing left to settle, and no failed read that
+        is due again.
+        """
         known, seen = self._stored(key), look.seen
         if known is None or known.fingerprint != picture.fingerprint(key):
             return False
@@ -264,7 +302,9 @@ class Refresher:
             return False
         body = seen.state.body if isinstance(seen.state, StateObject) else None
         unread = any(isinstance(part, Unread) for part in (seen.state, seen.file_lock, seen.history, body))
-        unread = unread or (isinstance(seen.state, StateObject) and body is None and needs_body(seen.state, seen.digest))
+        unread = unread or (
+            isinstance(seen.state, StateObject) and body is None and needs_body(seen.state, seen.digest)
+        )
         return not unread or self._aws_now() - look.read_at < RETRY_UNREAD
 
     def _decide(self, key: str, look: _Look, picture: Picture) -> StateRow | None:
@@ -293,7 +333,10 @@ class Refresher:
             self._watched.pop(key, None)
 
     def _gone(self, before: Picture | None, picture: Picture) -> Iterator[str]:
-        """Ids of rows whose key no longer exists; asked after the rows were judged. Without a sweep, deleted states stay."""
+        """Ids of rows whose key no longer exists; asked after the rows were judged.
+
+        Without a sweep, deleted states stay.
+        """
         assert self._known is not None
         keys = before.keys if before else set()
         for key in keys - picture.keys:
@@ -303,9 +346,12 @@ class Refresher:
         if before is None:
             here = {state_id(self._backend.name, key) for key in picture.keys}
             kept = Content.STATE_DELETED_UNPROTECTED if self._sweep_error else None
-            yield from [id_ for id_, known in self._known.items() if id_ not in here and known.content != kept]
+            yield from [
+                id_ for id_, known in self._known.items() if id_ not in here and known.content != kept
+            ]
 
-    # ---- what is kept of one key -------------------------------------------------------------------------------------
+    # ---- what is kept of one key
+    # -------------------------------------------------------------------------------------
 
     def _cached_file_lock(self, key: str, picture: Picture) -> Lock | None:
         listed, cached = picture.lockfile(key), self._file_locks.get(key)
@@ -330,17 +376,26 @@ class Refresher:
         memo = memos.load(known.memo) if known else Memo()
         if self._picture is None:
             return memo
-        return replace(memo, sibling=self._picture.sibling(key), lockfile_history=self._picture.lockfile_history(key))
+        return replace(
+            memo, sibling=self._picture.sibling(key), lockfile_history=self._picture.lockfile_history(key)
+        )
 
     def _stored(self, key: str) -> Known | None:
         return self._known.get(state_id(self._backend.name, key)) if self._known else None
 
-    # ---- what could not be read --------------------------------------------------------------------------------------
+    # ---- what could not be read
+    # --------------------------------------------------------------------------------------
 
     def _unknown_rows(
-        self, objects: dict[str, Listed] | None, items: dict[str, TableItem | str] | None, errors: list[ReadError]
+        self,
+        objects: dict[str, Listed] | None,
+        items: dict[str, TableItem | str] | None,
+        errors: list[ReadError],
     ) -> Iterator[StateRow]:
-        """Rows of keys never seen before, as unknown: half a picture makes no verdict. Known keys keep their last data."""
+        """Rows of keys never seen before, as unknown: half a picture makes no verdict.
+
+        Known keys keep their last data.
+        """
         missing = Unread(str(errors[0]), errors[0].code)
         for key in sorted(Picture(self._backend, objects or {}, items or {}, Swept()).keys):
             if self._stored(key):
@@ -348,11 +403,14 @@ class Refresher:
             listed = objects.get(key) if objects else None
             state = listed_object(listed) if listed else None
             table = missing if items is None else None
-            facts = Facts(key, missing if objects is None else state, table, table, missing if objects is None else None)
+            facts = Facts(
+                key, missing if objects is None else state, table, table, missing if objects is None else None
+            )
             seen, memo = self._investigator.complete(facts, Memo(), self._aws_now(), may_read=False)
             yield judge(seen, memo, self._backend, self._aws_now(), "")[0]
 
-    # ---- reporting ---------------------------------------------------------------------------------------------------
+    # ---- reporting
+    # ---------------------------------------------------------------------------------------------------
 
     def _aws_now(self) -> datetime:
         return self._clock() - (self._states.clock_skew() or timedelta())
@@ -374,7 +432,9 @@ class Refresher:
         before = self._inventory.report(self._backend.name)
         denied = next((error for error in errors if isinstance(error, AccessDenied)), None)
         skew = self._states.clock_skew()
-        states, foreign, data_at = (before.states, before.foreign_items, before.data_at) if before else (0, 0, None)
+        states, foreign, data_at = (
+            (before.states, before.foreign_items, before.data_at) if before else (0, 0, None)
+        )
         if not errors and self._picture:
             states, foreign, data_at = len(self._picture.keys), self._picture.foreign, started
         return BackendReport(

@@ -18,7 +18,15 @@ LONGEST_SHOWN = 1100
 """Characters of a key kept for lists and search: a key has at most 1,024 bytes."""
 
 
-def judge(seen: Observation, memo: Memo, backend: Backend, now: datetime, fingerprint: str, *, rechecked: bool = False) -> tuple[StateRow, Verdict]:
+def judge(
+    seen: Observation,
+    memo: Memo,
+    backend: Backend,
+    now: datetime,
+    fingerprint: str,
+    *,
+    rechecked: bool = False,
+) -> tuple[StateRow, Verdict]:
     """Decide and put it all in one row."""
     policy = backend.policy_for(seen.key)
     verdict = diagnose(seen, policy, now)
@@ -47,7 +55,9 @@ def judge(seen: Observation, memo: Memo, backend: Backend, now: datetime, finger
         modified=state.last_modified.timestamp() if state else None,
         size=state.size if state else None,
         digest=shown(digest, 64),
-        search=" ".join([shown(seen.key, LONGEST_SHOWN), seen.bucket, holder, *sorted(ids), shown(digest, 64)]).lower(),
+        search=" ".join(
+            [shown(seen.key, LONGEST_SHOWN), seen.bucket, holder, *sorted(ids), shown(digest, 64)]
+        ).lower(),
         fingerprint=fingerprint,
         memo=dump(memo),
         document=entry,
@@ -56,6 +66,8 @@ def judge(seen: Observation, memo: Memo, backend: Backend, now: datetime, finger
 
 
 def has_to_be_watched(content: str, lock: str, terraform: str) -> bool:
-    """Whether the verdict can change though nothing that the listing shows does: time passes, or something was not read."""
+    """Whether the verdict can change though nothing that the listing shows does: time passes, or something
+    was not read.
+    """
     unsettled = content in (Content.SETTLING, Content.UNKNOWN, Content.STATE_UNREADABLE)
     return unsettled or lock != LockStatus.UNLOCKED or terraform == "unknown"

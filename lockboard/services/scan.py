@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 from lockboard.domain.inventory import BackendReport, Board, Query
-from lockboard.domain.model import Severity
 from lockboard.domain.ports import Clock
 from lockboard.domain.text import utc
 from lockboard.services.documents import served
@@ -46,13 +45,22 @@ class ScanResult:
             yield served(row.document, now, checked.get(row.backend))
 
 
-def contract(reports: Sequence[BackendReport], states: Iterator[dict[str, Any]], clock: Clock) -> dict[str, Any]:
+def contract(
+    reports: Sequence[BackendReport], states: Iterator[dict[str, Any]], clock: Clock
+) -> dict[str, Any]:
     """The top of the contract; `states` is left as an iterator, to be written as it is read."""
-    return {"generated_at": utc(clock()), "backends": [backend_entry(report) for report in reports], "states": states}
+    return {
+        "generated_at": utc(clock()),
+        "backends": [backend_entry(report) for report in reports],
+        "states": states,
+    }
 
 
 def backend_entry(report: BackendReport) -> dict[str, Any]:
-    """One backend in the contract. `requests` are those of the refresh with its second look; `sweep_requests` come on top."""
+    """One backend in the contract.
+
+    `requests` are those of the refresh with its second look; `sweep_requests` come on top.
+    """
     return {
         "name": report.backend,
         "bucket": report.bucket,
@@ -74,7 +82,9 @@ def backend_entry(report: BackendReport) -> dict[str, Any]:
     }
 
 
-def scan(refreshers: Sequence[Refresher], board: Board, clock: Clock, sleep: Callable[[float], None]) -> ScanResult:
+def scan(
+    refreshers: Sequence[Refresher], board: Board, clock: Clock, sleep: Callable[[float], None]
+) -> ScanResult:
     """Refresh every backend, wait until what seems wrong can be decided, and look at just that again."""
     reports = [refresher.refresh() for refresher in refreshers]
     for _ in range(MOST_LOOKS):
@@ -82,5 +92,7 @@ def scan(refreshers: Sequence[Refresher], board: Board, clock: Clock, sleep: Cal
         if not waits:
             break
         sleep(max(0.0, (max(waits) + CLOCK_GRAIN).total_seconds()))
-        reports = [refresher.second_look() or report for refresher, report in zip(refreshers, reports, strict=True)]
+        reports = [
+            refresher.second_look() or report for refresher, report in zip(refreshers, reports, strict=True)
+        ]
     return ScanResult(reports, board, clock)
