@@ -1,0 +1,169 @@
+"""The tables of the inventory, as they are after the last migration.
+
+Every text that is compared or ordered has the binary collation, so that both databases order alike, by code point.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    column,
+    func,
+    literal_column,
+    table,
+    text,
+)
+
+PLACE_LENGTH = 400
+"""Characters of a key that lists are ordered by; two longer keys that begin alike stand in the order of their ids.
+
+PostgreSQL refuses an index entry beyond 2,704 bytes, and a hostile text may be longer than that."""
+
+HEAD_LENGTH = 64
+"""Characters of a holder, digest or lock ID that an index holds."""
+
+metadata = MetaData()
+
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
+_Number = BigInteger().with_variant(Integer(), "sqlite")
+
+states = Table(
+    "states",
+    metadata,
+    Column("seq", _Number, primary_key=True),
+    Column("id", _Text, nullable=False, unique=True),
+    Column("kind", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("backend", _Text, nullable=False),
+    Column("place", _Text, nullable=False),
+    Column("key", _Text, nullable=False),
+    Column("rank", SmallInteger, nullable=False),
+    Column("content", _Text, nullable=False),
+    Column("lock", _Text, nullable=False),
+    Column("terraform", _Text, nullable=False),
+    Column("locked_since", Double),
+    Column("modified", Double),
+    Column("size", BigInteger),
+    Column("holder", _Text, nullable=False),
+    Column("operation", _Text, nullable=False),
+    Column("digest", _Text, nullable=False),
+    Column("summary", _Text, nullable=False),
+    Column("search", _Text, nullable=False),
+    Column("fingerprint", _Text, nullable=False),
+    Column("memo", _Text, nullable=False),
+    Column("checksum", _Text, nullable=False),
+    Column("entries", Integer, nullable=False),
+)
+"""One row per key. kind: the number of its `kinds` row.  place: the start of the key, which orders lists.
+generation: of its last change.  checksum: of everything given, so that an equal row is known without reading it back.
+entries: how many lines its history has had."""
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("document", _Text, nullable=False),
+)
+"""`StateRow.document` as JSON in ASCII. Apart, because lists never need it and it is most of a row's bytes."""
+
+lock_ids = Table(
+    "lock_ids",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("lock_id", _Text, nullable=False),
+)
+"""The lock IDs of each key that is held, so that one pasted from Terraform's message is found."""
+
+kinds = Table(
+    "kinds",
+    metadata,
+    Column("kind", Integer, primary_key=True, autoincrement=False),
+    Column("backend", _Text, nullable=False),
+    Column("rank", SmallInteger, nullable=False),
+    Column("content", _Text, nullable=False),
+    Column("lock", _Text, nullable=False),
+    Column("n", Integer, nullable=False),
+)
+"""How many keys share one verdict in one backend: what tabs, counts and totals are added up from."""
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("entry", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("content", _Text, nullable=False),
+    Column("lock", _Text, nullable=False),
+    Column("holder", _Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The verdicts a key has had, the newest `HISTORY_LIMIT` of them."""
+
+backends = Table(
+    "backends",
+    metadata,
+    Column("backend", _Text, primary_key=True),
+    Column("report", _Text, nullable=False),
+)
+"""The last `BackendReport` of each backend, as JSON in ASCII."""
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    Column("generation", BigInteger, nullable=False),
+)
+"""One row; a writer on PostgreSQL holds it from its first statement to its commit, so writers take turns."""
+
+HISTORY_LIMIT = 100
+
+FULL_TEXT = table("states_search", column("rowid"), column("search"))
+"""SQLite's trigram index over `states.search`, by `states.seq`; it has no copy of the text. PostgreSQL has none."""
+
+
+def head(text_column: ColumnElement[str]) -> ColumnElement[str]:
+    """The start of a text, as the indexes on it hold it; no bound parameters, or the indexes would not be recognised."""
+    return func.substr(text_column, literal_column("1"), literal_column(str(HEAD_LENGTH)))
+
+
+HAS_HOLDER = text("holder <> ''")
+HAS_DIGEST = text("digest <> ''")
+_LOCKED = text("locked_since IS NOT NULL")
+
+Index(
+    "states_by_kind",
+    states.c.kind,
+    states.c.rank,
+    states.c.place,
+    states.c.id,
+    states.c.locked_since,
+    states.c.modified,
+)
+Index("states_by_rank", states.c.rank, states.c.place, states.c.id, states.c.kind)
+Index("states_by_place", states.c.place, states.c.id, states.c.kind)
+Index("states_by_backend_rank", states.c.backend, states.c.rank, states.c.place, states.c.id, states.c.kind)
+Index("states_by_backend_place", states.c.backend, states.c.place, states.c.id, states.c.kind)
+Index("states_by_modified", states.c.modified, states.c.place, states.c.id, states.c.kind)
+Index(
+    "states_by_lock_age",
+    states.c.locked_since,
+    states.c.place,
+    states.c.id,
+    states.c.kind,
+    sqlite_where=_LOCKED,
+    postgresql_where=_LOCKED,
+)
+Index("states_by_generation", states.c.generation)
+Index("states_by_holder", head(states.c.holder), sqlite_where=HAS_HOLDER, postgresql_where=HAS_HOLDER)
+Index("states_by_digest", head(states.c.digest), sqlite_where=HAS_DIGEST, postgresql_where=HAS_DIGEST)
+Index("lock_ids_by_lock_id", head(lock_ids.c.lock_id))

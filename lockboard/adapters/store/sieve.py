@@ -1,0 +1,185 @@
+"""Which rows a query is about, as conditions that the indexes can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal_column, select
+
+from lockboard.adapters.store.order import Lane, Order
+from lockboard.adapters.store.rows import storable
+from lockboard.adapters.store.schema import FULL_TEXT, HAS_HOLDER, HEAD_LENGTH, PLACE_LENGTH, head, states
+from lockboard.domain.inventory import COUNT_LIMIT, Query, in_view
+
+WORD_LIMIT = 32
+"""Words of a search that count; each costs a comparison per row, and SQLite refuses very deep expressions."""
+
+_TRIGRAM = 3
+_HIGHEST = 0x10FFFF
+_SURROGATES = range(0xD800, 0xE000)
+_LIKE = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
+_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
+
+
+class Kind(NamedTuple):
+    """A row of `kinds`."""
+
+    kind: int
+    backend: str
+    rank: int
+    content: str
+    lock: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """A query's filter.
+
+    kinds: those it lets through, None for all.  most: how many rows these hold.  whole_backend: they are all of one
+    backend's.  prefix, holder, older_than (seconds since 1970), words: the rest; "", None or () where not asked for.
+    """
+
+    kinds: tuple[Kind, ...] | None
+    most: int
+    backend: str
+    whole_backend: bool
+    prefix: str
+    holder: str
+    older_than: float | None
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, query: Query, kinds: Sequence[Kind]) -> Sieve:
+        """The filter of a query, given all kinds there are."""
+        passed = tuple(kind for kind in kinds if _passes(query, kind))
+        return cls(
+            kinds=None if len(passed) == len(kinds) else passed,
+            most=sum(kind.n for kind in passed),
+            backend=storable(query.backend),
+            whole_backend=bool(query.backend) and len(passed) == sum(kind.backend == query.backend for kind in kinds),
+            prefix=storable(query.prefix),
+            holder=storable(query.holder),
+            older_than=query.older_than.timestamp() if query.older_than else None,
+            words=words_of(query.text),
+        )
+
+    @property
+    def total(self) -> int | None:
+        """How many rows match, where the counts alone say so."""
+        asked = self.prefix or self.holder or self.words or self.older_than is not None
+        return None if asked and self.most else self.most
+
+    @property
+    def few_kinds(self) -> bool:
+        """Whether the kinds alone leave few rows."""
+        return self.kinds is not None and self.most <= COUNT_LIMIT
+
+    def find(self, columns: Sequence[ColumnElement[Any]], dialect: str) -> Select[Any]:
+        """The matches, by way of the condition that few rows meet."""
+        by_text = dialect == "sqlite" and not (self.few_kinds or self.holder or self.older_than is not None)
+        if not (by_text and _indexed(self.words)):
+            return select(*columns).where(*self._conditions(by_kind=self.few_kinds, by_prefix=not self.few_kinds))
+        joined = FULL_TEXT.join(states, states.c.seq == FULL_TEXT.c.rowid)
+        globs = [FULL_TEXT.c.search.op("GLOB")(_glob(word)) for word in self.words]
+        return select(*columns).select_from(joined).where(*globs, *self._conditions(words=False))
+
+    def walk(self, columns: Sequence[ColumnElement[Any]], order: Order, lane: Lane) -> Select[Any]:
+        """The matches of one lane, to be read along the index of its order."""
+        by_backend = order.backends and bool(self.backend)
+        conditions = self._conditions(
+            by_prefix=lane.columns[0] == "place", kinds=not (by_backend and self.whole_backend)
+        )
+        if by_backend:
+            conditions.append(states.c.backend == self.backend)
+        if lane.columns[0] == "rank" and self.kinds:
+            ranks = [kind.rank for kind in self.kinds]
+            conditions += [states.c.rank >= min(ranks), states.c.rank <= max(ranks)]
+        return select(*columns).where(*conditions)
+
+    def changed_since(self, generation: int) -> Select[Any]:
+        """Ids of the matches that changed after it."""
+        stamp = states.c.generation + literal_column("0") if self.few_kinds else states.c.generation
+        return select(states.c.id).where(stamp > generation, *self._conditions(by_kind=self.few_kinds))
+
+    def _conditions(
+        self, *, by_kind: bool = False, by_prefix: bool = False, kinds: bool = True, words: bool = True
+    ) -> list[ColumnElement[bool]]:
+        """`by_…`: the index on it may be used; else the column is hidden from a planner that would guess wrong."""
+        found: list[ColumnElement[bool]] = []
+        if kinds and self.kinds is not None:
+            kind = states.c.kind if by_kind else states.c.kind + literal_column("0")
+            found.append(kind.in_([kind.kind for kind in self.kinds]))
+        if self.prefix:
+            found.append(_starts(self.prefix, by_index=by_prefix))
+        if self.holder:
+            found.append(held_by(self.holder))
+        if self.older_than is not None:
+            found.append(states.c.locked_since < self.older_than)
+        if words:
+            found += [contains(word) for word in self.words]
+        return found
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a search, lower-case, each once."""
+    return tuple(dict.fromkeys(storable(text).lower().split()))[:WORD_LIMIT]
+
+
+def contains(word: str) -> ColumnElement[bool]:
+    """That `search` has this lower-case word somewhere."""
+    return states.c.search.like(f"%{word.translate(_LIKE)}%", escape="\\")
+
+
+def held_by(holder: str) -> ColumnElement[bool]:
+    """That this holder, as shown, has the lock."""
+    return and_(HAS_HOLDER, *same(states.c.holder, holder))
+
+
+def same(text_column: ColumnElement[str], value: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """That a text whose head is indexed equals this value.
+
+    Not by `column = value`: SQLite would put the value in the column's place everywhere, and lose sight of the index.
+    """
+    return head(text_column) == value[:HEAD_LENGTH], func.substr(text_column, HEAD_LENGTH + 1) == value[HEAD_LENGTH:]
+
+
+def after_prefix(prefix: str) -> str | None:
+    """The least text that is greater than all that start with `prefix`; None where there is none."""
+    for end in range(len(prefix), 0, -1):
+        code = ord(prefix[end - 1]) + 1
+        if code <= _HIGHEST:
+            return prefix[: end - 1] + chr(_SURROGATES.stop if code in _SURROGATES else code)
+    return None
+
+
+def _starts(prefix: str, *, by_index: bool) -> ColumnElement[bool]:
+    whole = func.substr(states.c.key, 1, len(prefix)) == prefix
+    if not by_index:
+        return whole
+    head_of_prefix = prefix[:PLACE_LENGTH]
+    bounds = [states.c.place >= head_of_prefix]
+    if (end := after_prefix(head_of_prefix)) is not None:
+        bounds.append(states.c.place < end)
+    return and_(*bounds, whole) if len(prefix) > PLACE_LENGTH else and_(*bounds)
+
+
+def _passes(query: Query, kind: Kind) -> bool:
+    return (
+        in_view(query.view, kind.rank, kind.content, kind.lock)
+        and query.backend in ("", kind.backend)
+        and query.status in ("", kind.content, kind.lock)
+    )
+
+
+def _indexed(words: Sequence[str]) -> bool:
+    """Whether the trigram index can find them; words shorter than three characters, or cut up by wildcards, it cannot."""
+    return any(
+        len(run) >= _TRIGRAM for word in words for run in word.translate(str.maketrans("*?[", "   ")).split()
+    )
+
+
+def _glob(word: str) -> str:
+    return f"*{word.translate(_GLOB)}*"
