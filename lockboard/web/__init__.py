@@ -1,0 +1,1 @@
+"""Who asks: Flask pages and the JSON interface."""

@@ -1,0 +1,405 @@
+"""The list of state keys, its pulse and its exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import NamedTuple
+from zlib import crc32
+
+from flask import Blueprint, Response, redirect, request
+
+from lockboard.domain.inventory import VIEWS, Board, ListRow, Page
+from lockboard.web import exports
+from lockboard.web.asked import Asked, asked, spelled_age
+from lockboard.web.desk import Desk, Health, favicon, page_response, render, wants_fragment
+from lockboard.web.live import BUCKET_SECONDS, KeptPage, Snapshot
+from lockboard.web.lookup import looks_pasted
+from lockboard.web.marks import STATUS_TITLES, SUSPECT
+from lockboard.web.prefs import preferences
+from lockboard.web.rows import lines, table_rows
+from lockboard.web.security import NONCE
+from lockboard.web.strip import SHOWN, Strip, strip
+from lockboard.web.times import Times
+
+VIEW_TITLES = {
+    "attention": "Needs attention",
+    "locked": "Locked",
+    "digest": "Digest",
+    "unreadable": "Unreadable",
+    "all": "All",
+}
+_AGES = ((3600, "1 hour"), (6 * 3600, "6 hours"), (86400, "1 day"), (7 * 86400, "7 days"))
+_SORTS = (
+    ("severity", "Worst first"),
+    ("locked", "Held longest"),
+    ("key", "Key"),
+    ("modified", "Last written"),
+)
+
+_NATURAL = {"severity": "descending", "locked": "descending", "key": "ascending", "modified": "descending"}
+"""Which way each order runs in what its column shows: worst first, longest held first, by name, newest first."""
+_OTHER_WAY = {"ascending": "descending", "descending": "ascending"}
+
+
+class Choice(NamedTuple):
+    """A link that changes the list. `number` is None where it is not known."""
+
+    url: str
+    title: str
+    number: int | None
+    current: bool
+
+
+class Heading(NamedTuple):
+    """A column that sorts. order: `ascending`, `descending` or "" where the list is sorted by another one."""
+
+    url: str
+    order: str
+
+
+class Empty(NamedTuple):
+    """Why there is no row: a heading and a sentence that are true, and a way on."""
+
+    kind: str
+    title: str
+    text: str
+    url: str = ""
+    link: str = ""
+
+
+def blueprint(desk: Desk) -> Blueprint:
+    pages = Blueprint("board", __name__)
+
+    @pages.get("/")
+    def home() -> Response:
+        return _see_other("/states?view=attention")
+
+    @pages.get("/states")
+    def states() -> Response:
+        fragment = wants_fragment()
+        snapshot, now = desk.watch.snapshot(), desk.clock()
+        key = (
+            snapshot.stamp,
+            request.query_string,
+            preferences(),
+            fragment,
+            int(now.timestamp()) // BUCKET_SECONDS,
+        )
+        kept = desk.pages.get(key)
+        if kept is None:
+            wanted = asked(request.args)
+            if looks_pasted(wanted.text):
+                return _to_find(wanted.text, fragment)
+            html = render(
+                "board/_region.html" if fragment else "board/states.html", **list_page(desk, snapshot, wanted)
+            )
+            kept = desk.pages.keep(key, html, wanted.url())
+        return _addressed(kept, fragment)
+
+    @pages.get("/states/pulse")
+    def pulse() -> Response:
+        snapshot = desk.watch.snapshot()
+        seen = request.args.get("rev", "")
+        return _pulse(
+            desk, snapshot, int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 16 else -1
+        )
+
+    @pages.get("/states.csv")
+    def states_csv() -> Response:
+        wanted, times = asked(request.args), desk.times()
+        return exports.as_csv(
+            desk.board.export(wanted.query(times.now)), desk.watch.snapshot().reports, times.now
+        )
+
+    @pages.get("/states.json")
+    def states_json() -> Response:
+        wanted, now = asked(request.args), desk.clock()
+        return exports.as_json(
+            desk.board.export(wanted.query(now)), desk.watch.snapshot().reports, now, desk.backends
+        )
+
+    return pages
+
+
+def list_page(desk: Desk, snapshot: Snapshot, wanted: Asked) -> dict[str, object]:
+    """Everything the list's template prints."""
+    times = desk.times()
+    counts, statuses = desk.board.counts(), desk.board.statuses()
+    page = desk.board.page(wanted.query(times.now))
+    health = desk.health(snapshot.reports, times)
+    late = {report.backend: moment.short for report, moment in health.unread if moment.iso}
+    attention, total = counts.get("attention", 0), counts.get("all", 0)
+    list_string = wanted.but(start=1).string()
+    return {
+        "asked": wanted,
+        "canonical": wanted.url(),
+        "list_string": list_string,
+        "snapshot": snapshot,
+        "health": health,
+        "old_after": int(desk.old_after.total_seconds()),
+        "attention": attention,
+        "total": total,
+        "locked": counts.get("locked", 0),
+        "suspect": sum(statuses.get(status, 0) for status in SUSPECT),
+        "icon": favicon(attention),
+        "title": f"{VIEW_TITLES[wanted.view]} · Lockboard",
+        "tabs": _tabs(wanted, counts),
+        "menus": _menus(desk, wanted, statuses, snapshot),
+        "chips": _chips(wanted),
+        "headings": {sort: _heading(wanted, sort) for sort, _ in _SORTS},
+        "rows": table_rows(lines(page.rows, times, list_string, late), desk.icons),
+        "pager": _pager(wanted, page),
+        "empty": None if page.rows else _empty(desk, wanted, total, health, times),
+        "strip": _strip(desk, times, snapshot),
+        "hidden": [(name, value) for name, value in wanted.but().pairs() if name != "q"],
+        "zone": times.zone_name,
+    }
+
+
+def neighbours(board: Board, state_id: str, wanted: Asked, times: Times) -> tuple[str, str]:
+    """Links to the keys before and after one in its list."""
+    string = wanted.but().string()
+    suffix = f"?{string}" if string else ""
+    before, after = board.neighbours(state_id, wanted.but().query(times.now))
+    return f"/s/{before}{suffix}" if before else "", f"/s/{after}{suffix}" if after else ""
+
+
+def _tabs(wanted: Asked, counts: Mapping[str, int]) -> list[Choice]:
+    return [
+        Choice(wanted.but(view=view).url(), VIEW_TITLES[view], counts.get(view), view == wanted.view)
+        for view in VIEWS
+    ]
+
+
+def _menus(
+    desk: Desk, wanted: Asked, statuses: Mapping[str, int], snapshot: Snapshot
+) -> list[tuple[str, str, list[Choice]]]:
+    """(title, what is chosen, choices) of each filter."""
+    states = {report.backend: report.states for report in snapshot.reports}
+    known = sorted(
+        (status for status in statuses if status in STATUS_TITLES), key=lambda status: STATUS_TITLES[status]
+    )
+    return [
+        (
+            "Backend",
+            wanted.backend,
+            [Choice(wanted.but(backend="").url(), "Any backend", None, not wanted.backend)]
+            + [
+                Choice(wanted.but(backend=name).url(), name, states.get(name), name == wanted.backend)
+                for name in desk.backends
+            ],
+        ),
+        (
+            "Status",
+            STATUS_TITLES.get(wanted.status, ""),
+            [Choice(wanted.but(status="").url(), "Any status", None, not wanted.status)]
+            + [
+                Choice(
+                    wanted.but(status=status, view="all").url(),
+                    STATUS_TITLES[status],
+                    statuses[status],
+                    status == wanted.status,
+                )
+                for status in known
+            ],
+        ),
+        (
+            "Held for",
+            f"> {spelled_age(wanted.age)}" if wanted.age else "",
+            [Choice(wanted.but(age=0).url(), "Any length of time", None, not wanted.age)]
+            + [
+                Choice(wanted.but(age=age).url(), f"Longer than {title}", None, age == wanted.age)
+                for age, title in _AGES
+            ],
+        ),
+        (
+            "Sort",
+            "",
+            [
+                Choice(wanted.but(sort=sort, descending=False).url(), title, None, sort == wanted.sort)
+                for sort, title in _SORTS
+            ],
+        ),
+    ]
+
+
+def _chips(wanted: Asked) -> list[tuple[str, str]]:
+    """(what narrows the list, the URL without it)."""
+    found = [
+        (f"“{wanted.text}”", wanted.but(text=""), wanted.text),
+        (f"backend {wanted.backend}", wanted.but(backend=""), wanted.backend),
+        (f"status {STATUS_TITLES.get(wanted.status, wanted.status)}", wanted.but(status=""), wanted.status),
+        (f"key starts with {wanted.prefix}", wanted.but(prefix=""), wanted.prefix),
+        (f"held by {wanted.holder}", wanted.but(holder=""), wanted.holder),
+        (f"held longer than {spelled_age(wanted.age)}", wanted.but(age=0), wanted.age),
+    ]
+    return [(words, without.url()) for words, without, active in found if active]
+
+
+def _heading(wanted: Asked, sort: str) -> Heading:
+    current = sort == wanted.sort
+    order = _OTHER_WAY[_NATURAL[sort]] if wanted.descending else _NATURAL[sort]
+    return Heading(wanted.but(sort=sort, descending=current and not wanted.descending).url(), order if current else "")
+
+
+def _pager(wanted: Asked, page: Page) -> dict[str, object]:
+    first = wanted.start if wanted.after else 1
+    count = len(page.rows)
+    last_start = max(1, first - len(page.rows))
+    return {
+        "first": first,
+        "last": first + count - 1,
+        "total": f"more than {page.total:,}" if page.capped else f"{page.total:,}",
+        "previous": wanted.but(after=page.previous, start=last_start).url() if page.previous else "",
+        "next": wanted.but(after=page.next, start=first + count).url() if page.next else "",
+    }
+
+
+def _strip(desk: Desk, times: Times, snapshot: Snapshot) -> Strip | None:
+    """The same for every list, so it is laid out once for each change and minute."""
+    key = ("strip", snapshot.stamp, int(times.now.timestamp()) // 60)
+    if key not in desk.strips:
+        held = desk.board.held(SHOWN)
+
+        def limit_of(row: ListRow) -> timedelta | None:
+            backend = desk.backends.get(row.backend)
+            return backend.policy_for(row.key).stale_after if backend else None
+
+        desk.strips.clear()
+        desk.strips[key] = strip(held, times, limit_of, desk.icons) if held else None
+    return desk.strips.get(key)
+
+
+def _empty(desk: Desk, wanted: Asked, total: int, health: Health, times: Times) -> Empty:
+    if not desk.backends:
+        return Empty(
+            "settings",
+            "No backend is configured",
+            "Name at least one bucket in the settings file, then start Lockboard again.",
+            "/settings",
+            "Settings",
+        )
+    if not total and health.waiting:
+        waiting = ", ".join(health.waiting)
+        return Empty(
+            "waiting",
+            "The first refresh is running",
+            f"Lockboard is reading {waiting}. The keys appear here by themselves.",
+            "/health",
+            "Health",
+        )
+    if wanted.after:
+        return Empty(
+            "match",
+            "This page of the list is empty now",
+            "The list has become shorter.",
+            wanted.but().url(),
+            "Back to its start",
+        )
+    if wanted.filtered:
+        return _no_match(desk, wanted, times)
+    return _nothing_here(wanted.view, total, health)
+
+
+def _no_match(desk: Desk, wanted: Asked, times: Times) -> Empty:
+    if wanted.view != "all":
+        everywhere = wanted.but(view="all")
+        others = desk.board.page(everywhere.query(times.now)).total
+        if others:
+            what = "1 key matches" if others == 1 else f"{others:,} keys match"
+            return Empty(
+                "match",
+                f"Nothing under “{VIEW_TITLES[wanted.view]}” matches",
+                f"Among all keys, {what}.",
+                everywhere.url(),
+                "Show them",
+            )
+    return Empty(
+        "match",
+        "Nothing matches",
+        "No key has all of what is asked for above.",
+        wanted.unfiltered().url(),
+        "Clear every filter",
+    )
+
+
+def _nothing_here(view: str, total: int, health: Health) -> Empty:
+    checked = (
+        f"All {total:,} keys checked {health.data.age} ago."
+        if total
+        else "The configured buckets hold no state keys."
+    )
+    if not health.well:
+        checked = "But not every backend could be read lately: see the notice above."
+    titles = {
+        "attention": "Nothing needs attention" if health.well else "Nothing that is known needs attention",
+        "locked": "No lock is held",
+        "digest": "No digest is in doubt",
+        "unreadable": "Everything could be read",
+    }
+    if view == "unreadable" and not health.well:
+        return Empty("calm", "No single key is unreadable", checked, "/health", "Health")
+    title = titles.get(view, "There are no state keys")
+    return Empty(
+        "calm" if health.well else "match",
+        title,
+        checked,
+        "/states?view=all" if total else "/help",
+        "Show all keys" if total else "Help",
+    )
+
+
+def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
+    headers = {
+        "Lockboard-Generation": str(snapshot.generation),
+        "Lockboard-Data-At": desk.health(snapshot.reports, desk.times()).data.iso,
+    }
+    if seen == snapshot.generation:
+        return Response(status=204, headers=headers)
+    state_id = request.args.get("state", "")
+    if state_id:
+        changed = int(fingerprint_of(desk.board, state_id) != request.args.get("seen", ""))
+        if not changed:
+            return Response(status=204, headers=headers)
+    else:
+        changed = desk.board.changed_since(seen, asked(request.args).but().query(desk.clock()))
+    attention = desk.board.counts().get("attention", 0)
+    headers["HX-Trigger"] = (
+        f'{{"lb:changed": {{"rows": {changed}, "attention": {attention}, "generation": {snapshot.generation}}}}}'
+    )
+    return Response(status=200, headers=headers)
+
+
+def fingerprint_of(board: Board, state_id: str) -> str:
+    """What a page about one key shows, in a word: equal means there is nothing new to show."""
+    row = board.state(state_id)
+    if row is None:
+        return ""
+    seen = (row.fingerprint, row.content, row.lock, row.terraform, row.document.get("rechecked_at"))
+    return f"{crc32(repr(seen).encode('utf-8', 'replace')):x}"
+
+
+def _to_find(text: str, fragment: bool) -> Response:
+    target = Asked(text=text, view="attention").url("/find")
+    if fragment:
+        return Response(status=200, headers={"HX-Redirect": target})
+    return _see_other(target)
+
+
+def _see_other(url: str) -> Response:
+    answer = redirect(url, 303)
+    assert isinstance(answer, Response)
+    return answer
+
+
+def _addressed(kept: KeptPage, fragment: bool) -> Response:
+    """Typing replaces the address, a click adds one to the history, a refresh leaves it."""
+    answer = page_response(kept.body(request.environ[NONCE]))
+    if fragment:
+        source = request.headers.get("HX-Source", "")
+        if source.startswith("form"):
+            answer.headers["HX-Replace-Url"] = kept.canonical
+        elif source.startswith("div"):
+            answer.headers["HX-Push-Url"] = kept.canonical
+    return answer

@@ -1,0 +1,144 @@
+"""What every page needs at hand: the services, the kept pages, and the way a template becomes an answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from flask import Flask, Response, current_app, request
+from markupsafe import Markup, escape
+
+from lockboard.domain.inventory import BackendReport, Board, StateRow
+from lockboard.domain.model import Backend
+from lockboard.domain.ports import Clock
+from lockboard.web.live import PLACEHOLDER, Pages, Watch
+from lockboard.web.prefs import preferences, zone
+from lockboard.web.security import NONCE
+from lockboard.web.strip import Strip
+from lockboard.web.times import Moment, Times
+
+
+class SettingLine(NamedTuple):
+    """One setting as it is in force. `value` is fit to show, secrets masked; `source` is `file`, `environment` or `default`."""
+
+    name: str
+    value: str
+    source: str
+
+
+class Health(NamedTuple):
+    """What is to be said of the data's age on every page.
+
+    data: the oldest data among the backends that are read well (of all, where none is).
+    unread: reports of backends whose last refresh failed, with when their rows were last true.
+    waiting: backends that were never read.  old: the data is older than it should be.
+    """
+
+    data: Moment
+    unread: Sequence[tuple[BackendReport, Moment]]
+    waiting: Sequence[str]
+    old: bool
+
+    @property
+    def well(self) -> bool:
+        return not (self.unread or self.waiting or self.old)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The shared part of all views."""
+
+    board: Board
+    backends: Mapping[str, Backend]
+    recheck: Callable[[str, str], StateRow]
+    clock: Clock
+    refresh_every: timedelta
+    version: str
+    icons: str
+    watch: Watch
+    pages: Pages
+    strips: dict[Hashable, Strip | None] = field(default_factory=dict)
+
+    @property
+    def old_after(self) -> timedelta:
+        """Data older than this is called old: five minutes, or three refreshes where those are rarer."""
+        return max(timedelta(minutes=5), 3 * self.refresh_every)
+
+    def times(self) -> Times:
+        return Times(self.clock(), zone(preferences().zone))
+
+    def health(self, reports: Sequence[BackendReport], times: Times) -> Health:
+        mine = [report for report in reports if report.backend in self.backends]
+        unread = [report for report in mine if report.error or not report.complete]
+        well = [report.data_at for report in mine if report.data_at and report not in unread]
+        known = well or [report.data_at for report in mine if report.data_at]
+        oldest = min(known, default=None)
+        seen = {report.backend for report in mine if report.data_at or report.error}
+        return Health(
+            data=times.moment(oldest),
+            unread=[
+                (report, times.moment(report.data_at)) for report in unread if report.error or report.data_at
+            ],
+            waiting=[name for name in self.backends if name not in seen],
+            old=oldest is not None and times.now - oldest > self.old_after,
+        )
+
+
+def render(template: str, **context: object) -> str:
+    """A template's text, with the placeholder where the answer's nonce will stand."""
+    return current_app.jinja_env.get_template(template).render(prefs=preferences(), **context)
+
+
+def answer(html: str, status: int = 200) -> Response:
+    return page_response(html.replace(PLACEHOLDER, request.environ[NONCE]).encode("utf-8", "replace"), status)
+
+
+def page_response(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, content_type="text/html; charset=utf-8")
+
+
+def wants_fragment() -> bool:
+    return request.environ.get("HTTP_HX_REQUEST_TYPE") == "partial"
+
+
+def hx(**attributes: str) -> Markup:
+    """htmx attributes with the nonce without which hx-csp removes them: `hx(get=url, target="#region")`."""
+    named = "".join(f' hx-{name.replace("_", "-")}="{escape(value)}"' for name, value in attributes.items())
+    return Markup(f'hx-nonce="{PLACEHOLDER}"{named}')  # noqa: S704 - every value is escaped above
+
+
+class Assets:
+    """Static files by name, with a version in the URL so that caches may keep them for ever."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._urls: dict[str, str] = {}
+
+    def url(self, name: str) -> str:
+        if name not in self._urls:
+            self._urls[name] = (
+                f"/static/{name}" if name.startswith("vendor/") else f"/static/{name}?v={self.version(name)}"
+            )
+        return self._urls[name]
+
+    def version(self, name: str) -> str:
+        return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()[:12]
+
+
+def set_up_templates(app: Flask, assets: Assets, version: str) -> None:
+    """One set of names for every template; a name that is missing is an error, not an empty string."""
+    app.jinja_env.globals.update(
+        hx=hx,
+        asset=assets.url,
+        icons=assets.url("icons.svg"),
+        nonce=PLACEHOLDER,
+        version=version,
+    )
+
+
+def favicon(count: int) -> str:
+    return f"/favicon/{min(count, 100)}.svg"

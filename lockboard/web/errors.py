@@ -1,0 +1,90 @@
+"""What a request gets that cannot be answered: the one table from failure to status and words."""
+
+from __future__ import annotations
+
+import json
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from lockboard.domain.errors import StoreError
+from lockboard.web.asked import BadQuery
+from lockboard.web.desk import answer, favicon, render, wants_fragment
+
+_WORDS = {
+    400: (
+        "This request cannot be understood",
+        "Something in its address or its fields is not as it should be.",
+    ),
+    403: ("This request was refused", "It did not come from one of Lockboard's own pages."),
+    404: ("There is nothing here", "The address is wrong, or what it named is gone."),
+    405: ("This address does not do that", "It was asked with a method that it does not know."),
+    413: (
+        "This is too much text",
+        "A request may carry 64 KiB. The first lines of an error message are enough to find a state.",
+    ),
+    500: (
+        "Something went wrong in Lockboard",
+        "Nothing was changed in AWS. The log of the server says what happened.",
+    ),
+    503: (
+        "The inventory cannot be read",
+        "Lockboard's own database does not answer, so nothing can be said about any state. Terraform is not affected. This page works again once the database does.",
+    ),
+}
+
+
+def set_up(app: Flask) -> None:
+    """Register the handlers."""
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        code = error.code or 500
+        if code < 400 and error.response is not None:
+            return Response(error.response.get_data(), code, dict(error.response.headers))  # type: ignore[attr-defined]
+        return _answer(code, _said(error))
+
+    @app.errorhandler(BadQuery)
+    def bad_query(error: BadQuery) -> Response:
+        return _answer(400, str(error))
+
+    @app.errorhandler(StoreError)
+    def store_failed(error: StoreError) -> Response:
+        app.logger.error("the store failed: %s", error)
+        made = _answer(503, "")
+        made.headers["Retry-After"] = "5"
+        return made
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> Response:
+        app.logger.error("a request failed", exc_info=error)
+        return _answer(500, "")
+
+
+def _said(error: HTTPException) -> str:
+    """Our own words; werkzeug's are for programmers."""
+    own = error.description != type(error).description
+    return error.description if own and error.description and error.code in (400, 403, 404) else ""
+
+
+def _answer(code: int, said: str) -> Response:
+    title, words = _WORDS.get(code, (f"The request failed ({code})", "It cannot be answered as it is."))
+    if request.path.startswith("/api/") or request.path.endswith((".json", ".csv")):
+        return Response(
+            json.dumps({"error": said or title, "status": code}) + "\n", code, content_type="application/json"
+        )
+    if wants_fragment():
+        return Response(status=code)
+    return answer(
+        render(
+            "error.html",
+            title=f"{title} · Lockboard",
+            icon=favicon(0),
+            attention=None,
+            health=None,
+            code=code,
+            heading=title,
+            words=said or words,
+        ),
+        code,
+    )

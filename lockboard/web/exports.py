@@ -1,0 +1,168 @@
+"""Lists for other programs: CSV that no spreadsheet takes for formulas, and the JSON contract. Both are sent as they are read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+
+from flask import Blueprint, Response, request
+
+from lockboard.domain.inventory import BackendReport, StateRow
+from lockboard.domain.model import Backend
+from lockboard.domain.text import utc
+from lockboard.services.documents import served
+from lockboard.web.asked import asked
+from lockboard.web.desk import Desk
+
+COLUMNS = (
+    "backend",
+    "bucket",
+    "key",
+    "severity",
+    "content",
+    "lock",
+    "terraform",
+    "summary",
+    "holder",
+    "operation",
+    "lock_id",
+    "locked_since",
+    "last_written",
+    "size",
+    "digest",
+    "checked_at",
+    "id",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def blueprint(desk: Desk) -> Blueprint:
+    pages = Blueprint("api", __name__, url_prefix="/api/v1")
+
+    @pages.get("/states")
+    def states() -> Response:
+        """Every key, or those of the list's own parameters."""
+        now = desk.clock()
+        rows = desk.board.export(asked(request.args, view="all").query(now))
+        return as_json(rows, desk.watch.snapshot().reports, now, desk.backends, attachment=False)
+
+    return pages
+
+
+def as_csv(rows: Iterable[StateRow], reports: Sequence[BackendReport], now: datetime) -> Response:
+    checked = _checked(reports)
+
+    def text() -> Iterator[str]:
+        yield _record(COLUMNS)
+        for row in rows:
+            yield _record(cells(row, now, checked.get(row.backend)))
+
+    return _streamed(text(), "text/csv; charset=utf-8", f"lockboard-{now:%Y%m%dT%H%M%SZ}.csv")
+
+
+def as_json(
+    rows: Iterable[StateRow],
+    reports: Sequence[BackendReport],
+    now: datetime,
+    backends: Mapping[str, Backend],
+    *,
+    attachment: bool = True,
+) -> Response:
+    checked = _checked(reports)
+    by_name = {report.backend: report for report in reports}
+    head = [backend_entry(name, by_name.get(name)) for name in backends]
+
+    def text() -> Iterator[str]:
+        yield f'{{"generated_at": {json.dumps(utc(now))},\n "backends": {json.dumps(head)},\n "states": ['
+        between = "\n"
+        for row in rows:
+            yield between + json.dumps(served(row.document, now, checked.get(row.backend)))
+            between = ",\n"
+        yield "\n]}\n"
+
+    return _streamed(text(), "application/json", f"lockboard-{now:%Y%m%dT%H%M%SZ}.json" if attachment else "")
+
+
+def backend_entry(name: str, report: BackendReport | None) -> dict[str, object]:
+    """A backend's entry of the JSON contract; one that was never read is not complete."""
+    if report is None:
+        return {"name": name, "complete": False, "error": "not read yet", "states": 0, "requests": {}}
+    return {
+        "name": name,
+        "complete": report.complete,
+        "error": report.error,
+        "states": report.states,
+        "requests": dict(report.requests),
+        "data_at": utc(report.data_at) if report.data_at else None,
+    }
+
+
+def cells(row: StateRow, now: datetime, checked_at: datetime | None) -> list[str]:
+    """A row's fields as text, safe in a spreadsheet."""
+    entry = served(row.document, now, checked_at)
+    lock = next(iter(entry.get("locks") or ()), {})
+    values = (
+        row.backend,
+        entry.get("bucket"),
+        row.key,
+        entry.get("severity"),
+        row.content,
+        row.lock,
+        row.terraform,
+        row.summary,
+        row.holder,
+        row.operation,
+        lock.get("id"),
+        _moment(row.locked_since),
+        _moment(row.modified),
+        row.size,
+        row.digest,
+        entry.get("checked_at"),
+        row.id,
+    )
+    return [safe_cell("" if value is None else str(value)) for value in values]
+
+
+def safe_cell(text: str) -> str:
+    """Text that a spreadsheet shows instead of running: `=1+1` becomes `'=1+1`."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _moment(seconds: float | None) -> str:
+    return utc(datetime.fromtimestamp(seconds, UTC)) if seconds is not None else ""
+
+
+def _record(values: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue()
+
+
+def _checked(reports: Sequence[BackendReport]) -> dict[str, datetime | None]:
+    return {report.backend: report.data_at for report in reports}
+
+
+def _streamed(text: Iterator[str], content_type: str, name: str) -> Response:
+    """The first piece is made before the answer starts, so that a store that fails still gives an error and not half a file."""
+    pieces = _in_blocks(text)
+    first = next(pieces, b"")
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}
+    return Response(chain((first,), pieces), content_type=content_type, headers=headers)
+
+
+def _in_blocks(text: Iterator[str], least: int = 32_768) -> Iterator[bytes]:
+    """Few large pieces instead of many small ones: each costs a write to the socket."""
+    held: list[str] = []
+    count = 0
+    for piece in text:
+        held.append(piece)
+        count += len(piece)
+        if count >= least:
+            yield "".join(held).encode("utf-8", "replace")
+            held, count = [], 0
+    if held:
+        yield "".join(held).encode("utf-8", "replace")

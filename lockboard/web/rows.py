@@ -1,0 +1,211 @@
+"""Lines of the list. A page is made of fifty of them, so the list's rows are written here and not by a template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import quote_plus
+
+from markupsafe import Markup
+
+from lockboard.domain.inventory import ListRow
+from lockboard.web.marks import CONTENT, DISAGREE, Mark, content_mark, effect_mark, lock_mark, tone_of
+from lockboard.web.times import NEVER, Moment, Times, size
+
+_PLAIN_LEAVES = frozenset(("terraform.tfstate", "remote"))
+_SPECIAL = re.compile(r"[&<>\"']")
+_UNREAD = frozenset(("unknown", "state_unreadable"))
+"""Of these, what was not seen is not known to be absent."""
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"}
+
+
+class Line(NamedTuple):
+    """One row, ready to print. Texts are not yet escaped; "" means there is nothing to show."""
+
+    id: str
+    tone: str
+    href: str
+    content: Mark
+    lock: Mark
+    plan: Mark
+    backend: str
+    before: str
+    name: str
+    behind: str
+    summary: str
+    holder: str
+    holder_href: str
+    operation: str
+    since: Moment
+    digest: str
+    digest_note: str
+    written: Moment
+    size: str
+    late: str
+
+
+def lines(rows: Iterable[ListRow], times: Times, query: str, late: Mapping[str, str]) -> list[Line]:
+    """Every row, also one whose fields cannot be used.
+
+    `query` is the list's canonical query string, which links to a key carry along; `late` says for each backend
+    that could not be read when its rows were last known to be true.
+    """
+    suffix = f"?{query}" if query else ""
+    return [line(row, times, suffix, late.get(row.backend, "")) for row in rows]
+
+
+def line(row: ListRow, times: Times, suffix: str = "", late: str = "") -> Line:
+    """One row; where its fields cannot be used it is shown as not known."""
+    try:
+        return _line(row, times, suffix, late)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return _bad(row, suffix)
+
+
+def _line(row: ListRow, times: Times, suffix: str, late: str) -> Line:
+    before, name, behind = split_key(row.key)
+    digest, note = digest_words(row.content, row.digest)
+    return Line(
+        row.id,
+        tone_of(row.rank),
+        f"/s/{row.id}{suffix}",
+        content_mark(row.content),
+        lock_mark(row.lock),
+        effect_mark(row.terraform),
+        row.backend,
+        before,
+        name,
+        behind,
+        row.summary,
+        row.holder,
+        f"/states?view=all&holder={quote_plus(row.holder, errors='replace')}" if row.holder else "",
+        operation_words(row.operation),
+        times.at(row.locked_since),
+        digest,
+        note,
+        times.at(row.modified),
+        size(row.size),
+        late,
+    )
+
+
+def _bad(row: ListRow, suffix: str) -> Line:
+    return Line(
+        str(row.id),
+        "unknown",
+        f"/s/{row.id}{suffix}",
+        content_mark("unknown"),
+        lock_mark("unknown"),
+        effect_mark("unknown"),
+        str(row.backend),
+        "",
+        str(row.key),
+        "",
+        "What the store holds of this key cannot be shown. Re-check it.",
+        "",
+        "",
+        "",
+        NEVER,
+        "",
+        "",
+        NEVER,
+        "",
+        "",
+    )
+
+
+def table_rows(found: Iterable[Line], icons: str) -> Markup:
+    """The list's `<tr>` elements, every text escaped. `icons` is the URL of the sprite."""
+    return Markup("".join([_table_row(line, icons) for line in found]))  # noqa: S704 - escaped piece by piece
+
+
+def _table_row(line: Line, icons: str) -> str:
+    e = escaped
+    late = f'<span class="late">as of {e(line.late)}</span>' if line.late else ""
+    return (
+        f'<tr role="row" id="r-{e(line.id)}" class="row edge-{line.tone}">'
+        f'<td role="cell" class="c-state">{_mark(line.content, icons)}{_mark(line.lock, icons)}</td>'
+        f'<td role="cell" class="c-key"><a class="key" href="{e(line.href)}"><span class="dim">{e(line.before)}</span>'
+        f'<b>{e(line.name)}</b><span class="dim">{e(line.behind)}</span></a>'
+        f'<span class="why"><span class="backend">{e(line.backend)}</span>{late}{e(line.summary)}</span></td>'
+        f'<td role="cell" class="c-plan">{_mark(line.plan, icons)}</td>'
+        f'<td role="cell" class="c-held">{_held(line)}</td>'
+        f'<td role="cell" class="c-written">{_written(line)}{_digest(line)}</td></tr>\n'
+    )
+
+
+def _mark(mark: Mark, icons: str) -> str:
+    return (
+        f'<span class="mark tone-{mark.tone}"><svg aria-hidden="true"><use href="{icons}#{mark.icon}"/></svg>'
+        f"{escaped(mark.title)}</span>"
+    )
+
+
+def _held(line: Line) -> str:
+    held = line.since
+    work = f"{escaped(line.operation)}, " if line.operation else ""
+    since = (
+        f'<time datetime="{held.iso}" title="{held.long}"><b data-ago="{held.iso}">{held.age}</b> '
+        f'<span class="dim">{work}{held.short}</span></time>'
+        if held.iso
+        else ""
+    )
+    if not line.holder:
+        return since
+    href, holder = escaped(line.holder_href), escaped(line.holder)
+    return f'{since}<a href="{href}" title="Everything this holder holds">{holder}</a>'
+
+
+def _written(line: Line) -> str:
+    at = line.written
+    if not at.iso:
+        return "" if line.content.tone == "unknown" else '<span class="dim">no object</span>'
+    return (
+        f'<time datetime="{at.iso}" title="{at.long}"><span data-ago="{at.iso}">{at.age}</span> ago</time> '
+        f'<span class="dim">{line.size}</span>'
+    )
+
+
+def _digest(line: Line) -> str:
+    if line.digest:
+        return f'<span class="digest"><code>{escaped(line.digest)}</code> {line.digest_note}</span>'
+    if not line.digest_note:
+        return ""
+    return f'<span class="digest">{"no digest" if line.digest_note == "none" else "digest " + line.digest_note}</span>'
+
+
+def escaped(text: str) -> str:
+    """As markupsafe does it, at once where there is nothing to escape, as in nearly every text of a list."""
+    return text if _SPECIAL.search(text) is None else _SPECIAL.sub(lambda found: _ENTITIES[found[0]], text)
+
+
+def split_key(key: str) -> tuple[str, str, str]:
+    """(folders before, the part that tells it apart, the part behind it).
+
+    `terraform.tfstate` tells nothing apart, the folder above it does.
+    """
+    folder, slash, leaf = key.rpartition("/")
+    if leaf in _PLAIN_LEAVES and folder:
+        before, inner, name = folder.rpartition("/")
+        return before + inner, name, slash + leaf
+    return folder + slash, leaf, ""
+
+
+def operation_words(operation: str) -> str:
+    """`OperationTypeApply` is `apply` to everybody but Terraform."""
+    return operation.removeprefix("OperationType").lower() if operation.startswith("OperationType") else operation
+
+
+def digest_words(content: str, digest: str) -> tuple[str, str]:
+    """(the digest's first characters, what is to be said of it)."""
+    if not digest:
+        if content == "digest_ignored":
+            return "", "malformed"
+        return "", "none" if content in CONTENT and content not in _UNREAD else ""
+    short = digest if len(digest) <= 10 else f"{digest[:8]}…"
+    if content == "ok":
+        return short, "matches"
+    if content in DISAGREE:
+        return short, "does not match"
+    return short, "ignored" if content == "digest_ignored" else ""

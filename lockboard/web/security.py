@@ -1,0 +1,88 @@
+"""What every answer carries and every request must pass, before any page sees it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, abort, request
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+NONCE = "lockboard.nonce"
+"""Where the answer's nonce stands in the WSGI environment."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; "
+    "object-src 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types htmx; script-src 'nonce-"
+)
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    (
+        "Permissions-Policy",
+        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), payment=(), usb=()",
+    ),
+    ("Vary", "HX-Request-Type"),
+)
+_NO_STORE = ("Cache-Control", "no-store")
+_HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+
+
+class SecurityHeaders:
+    """Middleware, so that answers made before or after the views (errors, static files) carry the headers too.
+
+    `Cache-Control` stays as the view set it; HSTS is sent over https only, as its RFC asks.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        nonce = secrets.token_urlsafe(16)
+        environ[NONCE] = nonce
+        secure = environ.get("wsgi.url_scheme") == "https"
+
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> Callable[[bytes], object]:
+            if not any(name == "Cache-Control" for name, _ in headers):
+                headers.append(_NO_STORE)
+            headers.extend(_HEADERS)
+            headers.append(("Content-Security-Policy", f"{_POLICY}{nonce}'"))
+            if secure:
+                headers.append(_HSTS)
+            return start_response(status, headers, exc_info)
+
+        return self._app(environ, start)
+
+
+def guard(app: Flask, trusted_hosts: Sequence[str]) -> None:
+    """Refuse requests for another host's name (400), and changes that did not start on one of our own pages (403)."""
+    exact = frozenset(name.lower() for name in trusted_hosts if not name.startswith("."))
+    suffixes = tuple(name.lower() for name in trusted_hosts if name.startswith("."))
+
+    @app.before_request
+    def check() -> None:
+        host = request.environ.get("HTTP_HOST", "").lower()
+        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        if name not in exact and not (suffixes and name.endswith(suffixes)):
+            abort(
+                400, "This server does not answer to that host name. Its names are set in the configuration."
+            )
+        if request.method not in ("GET", "HEAD", "OPTIONS") and not _from_own_page():
+            abort(403, "This request did not come from one of Lockboard's own pages.")
+
+
+def _from_own_page() -> bool:
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return request.headers.get("Origin") == request.host_url.rstrip("/")

@@ -1,0 +1,177 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const at = (id) => document.getElementById(id);
+  const region = () => at("region");
+  root.classList.add("scripted");
+
+  // Ages: the server writes them once, here they go on. The spelling is the server's.
+  const span = (s) => {
+    s = Math.max(0, Math.floor(s));
+    if (s < 60) return s + " s";
+    const parts = [];
+    for (const [name, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+      const count = Math.floor(s / size);
+      s %= size;
+      if (count || parts.length) parts.push(count ? count + " " + name : "");
+      if (parts.length === 2) break;
+    }
+    return parts.filter(Boolean).join(" ");
+  };
+  const age = (iso) => (Date.now() - Date.parse(iso)) / 1000;
+  const ages = () => document.querySelectorAll("[data-ago]").forEach((e) => { e.textContent = span(age(e.dataset.ago)); });
+
+  let dataAt = "", missed = 0, waiting = 0, calmUntil = 0, touched = 0, timer = 0, focused = false;
+  const pace = Number(root.dataset.refresh) * 1000;
+  let paused = !pace || sessionStorage.getItem("paused") === "1";
+
+  const clock = () => {
+    const time = at("data-at"), r = region(), note = at("stale");
+    if (time && dataAt) {
+      at("data-age").textContent = span(age(dataAt));
+      if (time.dateTime !== dataAt) {
+        time.dateTime = dataAt;
+        const zone = time.textContent.split(" ").pop();
+        time.textContent = zone === "UTC" ? dataAt.slice(11, 19) + " UTC" : new Date(dataAt).toLocaleTimeString("en-GB", { timeZone: root.dataset.zone }) + " " + zone;
+      }
+    }
+    if (!r || !note) return;
+    const old = dataAt && age(dataAt) > Number(r.dataset.old);
+    let text = "";
+    if (missed >= 3) text = "Lockboard does not answer. What you see was true " + (dataAt ? span(age(dataAt)) + " ago." : "some time ago.");
+    else if (old && !at("old")) text = "This data is " + span(age(dataAt)) + " old. The refresher may have stopped.";
+    if (note.textContent !== text) note.textContent = text;
+    note.hidden = !text;
+    at("lamp")?.classList.toggle("lost", missed >= 3 || Boolean(old || r.querySelector(":scope > .notice")));
+  };
+
+  const count = (n) => {
+    if (n === undefined || n === "") return;
+    document.title = (Number(n) ? `(${n}) ` : "") + document.title.replace(/^\(\d+\) /, "");
+    const icon = at("favicon"), href = `/favicon/${Math.min(Number(n), 100)}.svg`;
+    if (icon.getAttribute("href") !== href) icon.setAttribute("href", href);
+  };
+
+  // A row must not move under a pointer, a focus, a selection or an open menu.
+  const busy = () => {
+    const r = region(), here = document.activeElement;
+    if (!r) return false;
+    const recent = Date.now() - touched < 15000;
+    return Boolean((recent && (r.querySelector("tbody:hover") || (here && here !== r && r.contains(here)))) || r.querySelector("details.menu[open]") || (!getSelection().isCollapsed && r.contains(getSelection().anchorNode)));
+  };
+  const refresh = () => { at("pill").hidden = true; waiting = 0; const r = region(); if (r) htmx.trigger(r, "lb:refresh"); };
+  const offer = (rows) => {
+    waiting = Math.max(waiting, rows);
+    if (!busy()) return refresh();
+    const pill = at("pill");
+    pill.textContent = waiting ? `${waiting} ${waiting === 1 ? "change" : "changes"}, show` : "Counts changed, show";
+    if (pill.hidden) at("said").textContent = pill.textContent;
+    pill.hidden = false;
+  };
+
+  // Looking for news: faster for a minute after a change, slower when nobody has touched the page for long.
+  const next = () => {
+    clearTimeout(timer);
+    if (paused || document.hidden || !at("pulse")) return;
+    const idle = Date.now() - touched > 600000 ? 3 : 1;
+    timer = setTimeout(look, Date.now() < calmUntil ? Math.min(3000, pace) : pace * idle * Math.min(1 + missed, 4));
+  };
+  const look = () => {
+    if (paused || document.hidden) return;
+    if (!at("pill").hidden) offer(waiting);
+    if (region()?.dataset.every) refresh(); else htmx.trigger(at("pulse"), "lb:pulse");
+    next();
+  };
+  const pause = () => {
+    const button = at("pause");
+    if (!button) return;
+    button.hidden = !at("pulse");
+    button.setAttribute("aria-pressed", String(paused));
+    button.lastElementChild.textContent = paused ? "Resume" : "Pause";
+    const use = button.querySelector("use");
+    use.setAttribute("href", use.getAttribute("href").replace(/#.*/, paused ? "#play" : "#pause"));
+    at("lamp").classList.toggle("paused", paused);
+  };
+
+  addEventListener("htmx:config:request", (e) => {
+    const ctx = e.detail.ctx;
+    if (ctx.sourceElement.id !== "pulse") return;
+    const r = region();
+    if (!r || document.hidden) return e.preventDefault();
+    ctx.request.action = r.dataset.pulse;
+    ctx.request.body.set("rev", r.dataset.rev);
+  });
+  addEventListener("htmx:after:request", (e) => {
+    const { sourceElement: from, response } = e.detail.ctx;
+    const ours = from.id === "pulse" || from.id === "region";
+    if (response.status >= 400) { if (ours) missed += 1; else at("said").textContent = `The server answered ${response.status}.`; }
+    else missed = 0;
+    dataAt = response.headers.get("Lockboard-Data-At") || dataAt;
+    clock();
+  });
+  addEventListener("htmx:error", (e) => { const id = e.detail.ctx?.sourceElement?.id; if (id) { missed += id === "pulse" || id === "region" ? 1 : 3; clock(); } });
+  addEventListener("lb:changed", (e) => { calmUntil = Date.now() + 60000; count(e.detail.attention); offer(e.detail.rows); next(); });
+  addEventListener("htmx:before:swap", () => { focused = Boolean(region()?.contains(document.activeElement)); });
+  addEventListener("htmx:after:swap", (e) => {
+    const r = region();
+    if (!r || e.detail.ctx.sourceElement.id === "pulse") return;
+    dataAt = r.dataset.at || dataAt;
+    count(r.dataset.attention);
+    const q = at("q");
+    if (q && r.dataset.q !== undefined && document.activeElement !== q) q.value = r.dataset.q;
+    at("pill").hidden = true;
+    ages(); clock();
+    if (focused && document.activeElement === document.body) r.querySelector("h1")?.focus({ preventScroll: true });
+  });
+  document.addEventListener("visibilitychange", () => { clearTimeout(timer); if (!document.hidden) { ages(); clock(); look(); } });
+  for (const kind of ["pointermove", "pointerdown", "keydown", "scroll"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true, capture: true });
+
+  document.addEventListener("click", (e) => {
+    const copy = e.target.closest("[data-copy], [data-copy-link]");
+    document.querySelectorAll("details.menu[open]").forEach((d) => { if (!d.contains(e.target) || e.target.closest("a")) d.open = false; });
+    const link = e.target.closest(".tabs a, .menu a, .chip, thead a, .pager a");
+    if (link && at("go") && !(e.ctrlKey || e.metaKey || e.shiftKey || e.button)) {
+      e.preventDefault();
+      htmx.ajax("GET", link.getAttribute("href"), { source: "#go", target: "#region", swap: "outerMorph" });
+    }
+    if (e.target.closest("#pill")) refresh();
+    if (e.target.closest("#pause")) { paused = !paused; sessionStorage.setItem("paused", paused ? "1" : "0"); pause(); if (!paused) look(); }
+    if (e.target.closest("#my-zone")) { at("zone").value = at("my-zone").dataset.zone; at("zone").focus(); }
+    if (!copy) return;
+    const text = copy.dataset.copy ?? location.origin + copy.dataset.copyLink;
+    navigator.clipboard.writeText(text).then(
+      () => { copy.classList.add("copied"); at("said").textContent = "Copied."; setTimeout(() => copy.classList.remove("copied"), 1500); },
+      () => { at("said").textContent = "The browser did not allow copying."; });
+  });
+
+  document.addEventListener("keydown", (e) => {
+    const from = e.target, q = at("q");
+    if (e.key === "Escape") { if (from === q) q.blur(); document.querySelectorAll("details.menu[open]").forEach((d) => { d.open = false; }); }
+    if (root.dataset.keys !== "on" || e.ctrlKey || e.metaKey || e.altKey || from.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(from.tagName)) return;
+    if (e.key === "/") { e.preventDefault(); q.focus(); q.select(); }
+    else if (e.key === "?") { if (!at("keys").open) at("keys").showModal(); }
+    else if (e.key === "j" || e.key === "k") {
+      const rows = [...document.querySelectorAll(".row .key, .found .key")];
+      if (!rows.length) return document.querySelector(e.key === "j" ? "[rel=next]" : "[rel=prev]")?.click();
+      const now = rows.indexOf(document.activeElement);
+      const row = rows[Math.min(rows.length - 1, Math.max(0, now < 0 ? 0 : now + (e.key === "j" ? 1 : -1)))];
+      row.focus(); row.closest("tr, li").scrollIntoView({ block: "nearest" });
+    }
+  });
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const r = region(), mine = Intl.DateTimeFormat().resolvedOptions().timeZone, button = at("my-zone");
+    touched = Date.now();
+    dataAt = r?.dataset.at || at("data-at")?.dateTime || "";
+    if (button && [...at("zone").options].some((o) => o.value === mine)) { button.dataset.zone = mine; button.textContent = `Use ${mine}, as this computer`; button.hidden = false; }
+    if (!navigator.clipboard) document.querySelectorAll(".copy").forEach((b) => { b.hidden = true; });
+    at("q")?.addEventListener("paste", (e) => {
+      const text = e.clipboardData.getData("text");
+      if (!text.includes("\n")) return;
+      e.preventDefault();
+      location.assign("/find?q=" + encodeURIComponent(text.slice(0, 2500)));
+    });
+    pause(); ages(); clock(); next();
+    setInterval(() => { if (!document.hidden) { clock(); ages(); } }, 1000);
+  });
+})();
