@@ -134,7 +134,6 @@ def _print_report(report: BackendReport) -> None:
 @config_option
 def check(config_path: Path | None) -> None:
     """Connect to every backend and print each permission it needs, versioning and the clock's skew."""
-    from lockboard.adapters.probe import probe_backend
     from lockboard.wiring import open_backends, utc_now
 
     settings = _settings(config_path)
@@ -146,9 +145,7 @@ def check(config_path: Path | None) -> None:
                 f"{opened.settings.name}: {place}, table {opened.settings.dynamodb_table or 'none'},"
                 f" {opened.settings.region}"
             )
-            for probe in probe_backend(
-                opened.clients, opened.settings.bucket, opened.settings.dynamodb_table, opened.settings.prefix
-            ):
+            for probe in opened.probe():
                 missing += not probe.ok
                 click.echo(f"  {'ok     ' if probe.ok else 'MISSING'} {probe.action:<24} {probe.detail}")
             click.echo(f"  versioning: {opened.states.versioning()}")
@@ -230,11 +227,13 @@ def _logger() -> Any:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 def serve(config_path: Path | None, host: str, port: int) -> None:
     """Run the web pages and the refresher together until SIGTERM or Ctrl-C."""
+    from lockboard.supervisor import require_loopback
     from lockboard.supervisor import serve as run
     from lockboard.wiring import open_store
 
     settings = _settings(config_path)
     try:
+        require_loopback(host)
         open_store(settings)[0].dispose()  # fails here, in words, rather than in two processes at once
         click.echo(f"Lockboard on http://{host}:{port}/", err=True)
         sys.exit(run(_settings_path(config_path), host, port))

@@ -280,6 +280,7 @@ def _complaints(error: ValidationError) -> list[str]:
     place.
     """
     lines = []
+    inside = any(len(item["loc"]) > 1 and item["loc"][0] == "backends" for item in error.errors())
     for item in error.errors(include_url=False, include_input=False):
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(
             "."
@@ -290,6 +291,8 @@ def _complaints(error: ValidationError) -> list[str]:
         elif item["type"] == "missing":
             message = "is missing"
         elif item["type"] == "too_short" and where == "backends":
+            if inside:
+                continue  # a backend with a wrong setting is not counted as one
             message = "is missing: configure at least one [[backends]] with name, bucket and region"
         elif item["type"] == "string_pattern_mismatch":
             message = f"must look like {item.get('ctx', {}).get('pattern', 'the documented form')}"

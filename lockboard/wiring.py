@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine
 
-from lockboard.adapters.aws import Access, Clients, open_session
+from lockboard.adapters.aws import Access, open_session
 from lockboard.adapters.dynamodb import DynamoLockTable
+from lockboard.adapters.probe import Probe, probe_backend
 from lockboard.adapters.s3 import S3States
 from lockboard.adapters.store import SqlBoard, SqlInventory, migrate, open_engine
 from lockboard.config import BackendSettings, Settings, default_folder
@@ -32,9 +33,16 @@ class OpenBackend:
 
     settings: BackendSettings
     backend: Backend
-    clients: Clients
+    access: Access
     states: S3States
     table: DynamoLockTable | None
+
+    def probe(self) -> list[Probe]:
+        """Try every permission once, through clients of its own: the readers' clients parse listings themselves."""
+        settings = self.settings
+        return probe_backend(
+            open_session(self.access), settings.bucket, settings.dynamodb_table, settings.prefix
+        )
 
     def refresher(self, inventory: Inventory) -> Refresher:
         return Refresher(self.backend, self.states, self.table, inventory, utc_now, time.monotonic)
@@ -65,7 +73,7 @@ def _open(settings: BackendSettings, settle: timedelta) -> OpenBackend:
         table = DynamoLockTable(
             clients.dynamodb, settings.dynamodb_table, utc_now, time.monotonic, time.sleep
         )
-    return OpenBackend(settings, settings.backend(settle), clients, states, table)
+    return OpenBackend(settings, settings.backend(settle), access, states, table)
 
 
 def open_store(settings: Settings) -> tuple[Engine, SqlInventory, SqlBoard]:

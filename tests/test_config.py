@@ -112,3 +112,9 @@ def test_the_longest_prefix_sets_the_stale_limit(tmp_path: Path) -> None:
     assert policy_for("prod/web").stale_after == timedelta(hours=4)
     assert policy_for("dev/web").stale_after == timedelta(hours=1)
     assert (policy_for("prod/web").protected, policy_for("dev/web").protected) == (True, False)
+
+
+def test_one_wrong_setting_of_a_backend_is_one_complaint(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(write(tmp_path, GOOD + 'colour = "red"'), {})
+    assert len(str(caught.value).splitlines()) == 1

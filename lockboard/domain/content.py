@@ -246,7 +246,8 @@ def _judge_leftover_digest(seen: Observation, digest: str) -> ContentFinding:
     if matching is not None and newest is not None:
         why = (
             "The state object was deleted, and the digest names an older version"
-            f" ({spoken_time(matching.last_modified)}) than the last one ({spoken_time(newest.last_modified)})."
+            f" ({spoken_time(matching.last_modified)}) than the last one"
+            f" ({spoken_time(newest.last_modified)})."
         )
         return ContentFinding(Content.STATE_DELETED_AMBIGUOUS, why, True, matching)
     if not seen.history.complete:

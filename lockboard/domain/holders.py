@@ -1,4 +1,4 @@
-"""The lock axis: who holds the state, in DynamoDB and in the `.tflock` object, and can that be right."""
+"""The lock axis: holders in DynamoDB and in the `.tflock` object, and whether that can be right."""
 
 from __future__ import annotations
 

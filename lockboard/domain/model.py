@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from lockboard.domain.bodies import Body
+from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.digests import Digest
 from lockboard.domain.keys import DEFAULT_WORKSPACE_PREFIX
 from lockboard.domain.locks import Lock
@@ -63,10 +63,17 @@ class Version:
     body: Body | Unread | None = None
 
     def holds(self, digest: str) -> bool:
-        """Whether its bytes are proven to be those of the digest."""
-        if self.delete_marker:
+        """Whether its bytes are proven to be those of the digest. No bytes are no state, which no digest ever names."""
+        if self.delete_marker or self.size == 0:
             return False
         return self.body.md5 == digest if isinstance(self.body, Body) else self.etag == digest
+
+    @property
+    def usable(self) -> bool:
+        """Whether its bytes may be a state: a version nobody read counts, since restoring reads it first."""
+        if self.delete_marker or self.size == 0:
+            return False
+        return not isinstance(self.body, Body) or self.body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,18 @@ class History:
 
     @property
     def newest_body(self) -> Version | None:
-        return next((v for v in self.versions if not v.delete_marker), None)
+        """The newest version that has bytes, whatever they are."""
+        return next((v for v in self.versions if not v.delete_marker and v.size), None)
+
+    @property
+    def newest_usable(self) -> Version | None:
+        """The newest version that may be a state."""
+        return next((v for v in self.versions if v.usable), None)
+
+    @property
+    def standing(self) -> bool:
+        """Whether an object stands at the key now."""
+        return any(v.latest and not v.delete_marker for v in self.versions)
 
     def holding(self, digest: str) -> Version | None:
         return next((v for v in self.versions if v.holds(digest)), None)

@@ -56,13 +56,19 @@ def judge(
         size=state.size if state else None,
         digest=shown(digest, 64),
         search=" ".join(
-            [shown(seen.key, LONGEST_SHOWN), seen.bucket, holder, *sorted(ids), shown(digest, 64)]
+            (shown(seen.key, LONGEST_SHOWN), seen.bucket, holder, *sorted(ids), *_sums(digest, state))
         ).lower(),
         fingerprint=fingerprint,
         memo=dump(memo),
         document=entry,
     )
     return row, verdict
+
+
+def _sums(digest: str, state: StateObject | None) -> list[str]:
+    """What an error message may name: the stored digest, and the MD5 calculated of the object."""
+    md5 = state.md5 if state and state.md5 != digest else None
+    return [text for text in (shown(digest, 64), md5) if text]
 
 
 def has_to_be_watched(content: str, lock: str, terraform: str) -> bool:

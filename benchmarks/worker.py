@@ -1,0 +1,188 @@
+"""The two ways to read an estate, each in a process of its own: `ours CONFIG` and `textbook PORT FILE`."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from sqlalchemy import Column, Float, Integer, MetaData, Table, Text, create_engine
+from sqlalchemy.dialects.sqlite import insert
+
+from benchmarks.children import answer_commands
+from benchmarks.estate import BUCKET, REGION, TABLE
+from lockboard.config import load
+from lockboard.domain.inventory import BackendReport
+from lockboard.wiring import open_backends, open_store
+
+
+def peak_mib() -> float:
+    """The most memory this process has had, in MiB. On Linux `ru_maxrss` may tell the parent's instead."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def cpu_of(pages: Callable[[], Iterable[object]], count: int) -> dict[str, Any]:
+    """CPU seconds of this process for each of the first `count` pages, and how many there were."""
+    began, read = time.process_time(), 0
+    for _ in islice(pages(), count):
+        read += 1
+    return {"seconds": (time.process_time() - began) / read, "pages": read}
+
+
+def timed(work: Callable[[], object]) -> dict[str, Any]:
+    """Wall and CPU seconds of `work`."""
+    began, cpu = time.perf_counter(), time.process_time()
+    work()
+    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+
+
+class Ours:
+    """Lockboard as `lockboard collect` joins it, on the settings of a file."""
+
+    def __init__(self, config: Path) -> None:
+        settings = load(config, {})
+        _, inventory, _ = open_store(settings)
+        (opened,) = open_backends(settings)
+        assert opened.table is not None
+        self._states, self._table = opened.states, opened.table
+        self._refresher = opened.refresher(inventory)
+
+    def list_pages(self, count: int) -> dict[str, Any]:
+        return cpu_of(lambda: self._states.list_pages(""), count)
+
+    def scan_pages(self, count: int) -> dict[str, Any]:
+        return cpu_of(self._table.scan_pages, count)
+
+    def refresh(self) -> dict[str, Any]:
+        reports: list[BackendReport] = []
+        took = timed(lambda: reports.append(self._refresher.refresh()))
+        (report,) = reports
+        if not report.complete:
+            raise RuntimeError(report.error)
+        return {**took, "requests": dict(report.requests), "written": report.rows_written, "states": report.states}
+
+    def work(self, seconds: float) -> dict[str, Any]:
+        """Refresh again and again for so long."""
+        until, times, written = time.perf_counter() + seconds, 0, 0
+        while time.perf_counter() < until:
+            written += self.refresh()["written"]
+            times += 1
+        return {"refreshes": times, "written": written}
+
+    def peak(self) -> dict[str, Any]:
+        return {"mib": peak_mib()}
+
+
+_metadata = MetaData()
+_rows = Table(
+    "states",
+    _metadata,
+    Column("key", Text, primary_key=True),
+    Column("etag", Text),
+    Column("size", Integer),
+    Column("modified", Float),
+    Column("digest", Text),
+    Column("info", Text),
+    Column("status", Text),
+)
+
+
+class Textbook:
+    """boto3 as its documentation shows it, and every row upserted each time."""
+
+    def __init__(self, port: int, file: Path) -> None:
+        self._endpoint = f"http://127.0.0.1:{port}"
+        self._s3 = boto3.client("s3", region_name=REGION, endpoint_url=self._endpoint)
+        self._dynamodb = boto3.client("dynamodb", region_name=REGION, endpoint_url=self._endpoint)
+        self._engine = create_engine(f"sqlite:///{file}")
+        _metadata.create_all(self._engine)
+
+    def list_pages(self, count: int) -> dict[str, Any]:
+        return cpu_of(self._lists, count)
+
+    def scan_pages(self, count: int) -> dict[str, Any]:
+        return cpu_of(self._scans, count)
+
+    def refresh(self) -> dict[str, Any]:
+        return timed(self._refresh)
+
+    def get_each(self, keys: list[str], threads: int) -> dict[str, Any]:
+        """One GET for each key, `threads` at once."""
+        client = boto3.client(
+            "s3", region_name=REGION, endpoint_url=self._endpoint, config=Config(max_pool_connections=threads)
+        )
+
+        def read(key: str) -> int:
+            return len(client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+        with ThreadPoolExecutor(threads) as pool:
+            return timed(lambda: list(pool.map(read, keys)))
+
+    def _lists(self) -> Iterator[Any]:
+        return iter(self._s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET))
+
+    def _scans(self) -> Iterator[Any]:
+        return iter(self._dynamodb.get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True))
+
+    def _refresh(self) -> None:
+        objects = [found for page in self._lists() for found in page.get("Contents", ())]
+        items = {item["LockID"]["S"]: item for page in self._scans() for item in page["Items"]}
+        rows = [_row(found, items) for found in objects]
+        statement = insert(_rows)
+        replaced = {column.name: statement.excluded[column.name] for column in _rows.c if not column.primary_key}
+        with self._engine.begin() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=replaced), rows)
+
+
+def _row(found: dict[str, Any], items: dict[str, Any]) -> dict[str, Any]:
+    key, etag = found["Key"], found["ETag"].strip('"')
+    digest = items.get(f"{BUCKET}/{key}-md5", {}).get("Digest", {}).get("S")
+    info = items.get(f"{BUCKET}/{key}", {}).get("Info", {}).get("S")
+    return {
+        "key": key,
+        "etag": etag,
+        "size": found["Size"],
+        "modified": found["LastModified"].timestamp(),
+        "digest": digest,
+        "info": info,
+        "status": "ok" if digest == etag else "mismatch",
+    }
+
+
+def main(kind: str, *arguments: str) -> None:
+    if kind == "ours":
+        ours = Ours(Path(arguments[0]))
+        answer_commands(
+            {
+                "list_pages": ours.list_pages,
+                "scan_pages": ours.scan_pages,
+                "refresh": ours.refresh,
+                "work": ours.work,
+                "peak": ours.peak,
+            }
+        )
+    else:
+        textbook = Textbook(int(arguments[0]), Path(arguments[1]))
+        answer_commands(
+            {
+                "list_pages": textbook.list_pages,
+                "scan_pages": textbook.scan_pages,
+                "refresh": textbook.refresh,
+                "get_each": textbook.get_each,
+            }
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
