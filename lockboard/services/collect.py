@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import timedelta
 
-from lockboard.domain.errors import StoreError
 from lockboard.domain.inventory import BackendReport
 from lockboard.services.refresh import Refresher
 
@@ -16,31 +16,23 @@ Log = Callable[[str, BackendReport], None]
 def collect(
     refreshers: Sequence[tuple[str, Refresher]], every: timedelta, stop: threading.Event, log: Log
 ) -> None:
-    """Refresh until `stop` is set. A backend that is slow or failing delays no other.
+    """Refresh until `stop` is set. A backend that is slow or cannot be read delays no other.
 
     Raises:
         StoreError: the inventory cannot be written; nothing useful can go on.
     """
-    failures: list[StoreError] = []
 
     def run(name: str, refresher: Refresher) -> None:
-        while not stop.is_set():
-            try:
+        try:
+            while not stop.is_set():
                 log(name, refresher.refresh())
-            except StoreError as error:
-                failures.append(error)
-                stop.set()
-            stop.wait(every.total_seconds())
+                stop.wait(every.total_seconds())
+        except BaseException:
+            stop.set()  # what one thread cannot survive ends all, so that whoever started the process sees it
+            raise
 
-    threads = [
-        threading.Thread(target=run, args=pair, name=f"refresh-{pair[0]}", daemon=True) for pair in refreshers
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive() and not stop.is_set():
-            thread.join(0.5)
-    for thread in threads:
-        thread.join(timeout=30)
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(len(refreshers), thread_name_prefix="refresh") as pool:
+        tasks = [pool.submit(run, *pair) for pair in refreshers]
+        wait(tasks, return_when=FIRST_EXCEPTION)
+    for task in tasks:
+        task.result()

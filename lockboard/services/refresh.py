@@ -272,7 +272,19 @@ class Refresher:
         return state is None or state.size == 0 or needs_body(state, picture.digest(key))
 
     def _look(self, key: str, picture: Picture, *, may_read: bool) -> _Look:
-        """The key as it is now: read anew, or what was read last where nothing new can be learnt."""
+        """The key as it is now. One key on which this program itself fails must not hide all the others."""
+        try:
+            return self._seen(key, picture, may_read=may_read)
+        except Exception as error:  # noqa: BLE001
+            return self._failed_on(key, error)
+
+    def _failed_on(self, key: str, error: Exception) -> _Look:
+        part = Unread(f"Lockboard itself failed on this key ({type(error).__name__}); please report it")
+        seen = Observation(self._backend.name, self._backend.bucket, key, part, part, part, part)
+        return _Look(seen, Memo(), self._aws_now())
+
+    def _seen(self, key: str, picture: Picture, *, may_read: bool) -> _Look:
+        """Read anew, or what was read last where nothing new can be learnt."""
         last, now = self._watched.get(key), self._aws_now()
         if last and self._still(key, last, picture):
             seen = replace(
@@ -309,8 +321,13 @@ class Refresher:
 
     def _decide(self, key: str, look: _Look, picture: Picture) -> StateRow | None:
         """The row to write, or None where the stored one says the same or nothing stands at this key."""
+        now, fingerprint = self._aws_now(), picture.fingerprint(key)
+        try:
+            row, verdict = judge(look.seen, look.memo, self._backend, now, fingerprint)
+        except Exception as error:  # noqa: BLE001
+            look = self._failed_on(key, error)
+            row, verdict = judge(look.seen, look.memo, self._backend, now, fingerprint)
         seen = look.seen
-        row, verdict = judge(seen, look.memo, self._backend, self._aws_now(), picture.fingerprint(key))
         if key not in picture.keys:
             if verdict.content is Content.ABSENT:
                 return None
