@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lockboard.domain.bodies import Body, BodyKind
-from lockboard.domain.model import Content, Observation, Policy, StateObject, Unread, Version
+from lockboard.domain.model import Content, History, Observation, Policy, StateObject, Unread, Version
 from lockboard.domain.text import spoken_time
 
 
@@ -69,10 +69,8 @@ def _refused(state: StateObject, digest: str | None) -> bool | None:
     """Whether Terraform's check refuses the object; None where only reading the bytes can tell."""
     if digest is None:
         return False
-    if (
-        state.size == 0
-    ):  # no bytes are no state to Terraform, and no state never matches, not even the MD5 of nothing
-        return True
+    if state.size == 0:
+        return True  # no bytes are no state to Terraform, which matches no digest, not even the MD5 of nothing
     if state.md5 is not None:
         return state.md5 != digest
     return False if state.etag == digest else None
@@ -146,32 +144,40 @@ def _disagreement(seen: Observation, state: StateObject, matching: Version | Non
     if matching is None:
         return ContentFinding(Content.DIGEST_UNKNOWN, _unmatched(seen), True)
     now_body, then_body = state.body, matching.body
-    if not isinstance(now_body, Body) or not isinstance(then_body, Body):
-        return ContentFinding(
-            Content.DIGEST_UNKNOWN,
-            "The digest names an older version, but its serial could not be read.",
-            True,
-            matching,
-        )
     then = f"the version of {spoken_time(matching.last_modified)}"
+    if not isinstance(now_body, Body) or not isinstance(then_body, Body):
+        why = f"The object does not match its digest, which names {then}; their serials could not be compared."
+        return ContentFinding(Content.DIGEST_UNKNOWN, why, True, matching)
+    if not matching.usable:
+        why = (
+            f"The object does not match its digest, which names {then},"
+            " and that is not a state Terraform can read."
+        )
+        return ContentFinding(Content.DIGEST_UNKNOWN, why, True, matching)
     if now_body.lineage != then_body.lineage:
         why = f"The object was replaced by a state of another lineage; the digest names {then}."
         return ContentFinding(Content.MANUAL_EDIT, why, True, matching)
-    serials = (now_body.serial, then_body.serial)
-    if serials[0] is None or serials[1] is None or serials[0] == serials[1]:
+    serial, named = now_body.serial or 0, then_body.serial or 0  # what gives none has serial 0 to Terraform
+    if serial == named:
         why = (
             f"The object differs from {then} that the digest names, yet has the same serial: it"
             " was edited by hand or an update was lost."
         )
         return ContentFinding(Content.MANUAL_EDIT, why, True, matching)
-    if serials[0] > serials[1]:
-        why = (
-            f"The object (serial {serials[0]}) is newer than its digest, which names {then}"
-            f" (serial {serials[1]})."
-        )
-        return ContentFinding(Content.DIGEST_BEHIND, why, True, matching)
-    why = f"The object (serial {serials[0]}) was rolled back: the digest names {then} (serial {serials[1]})."
+    if serial > named:
+        why = f"The object (serial {serial}) is newer than its digest, which names {then} (serial {named})."
+        return ContentFinding(Content.DIGEST_BEHIND, why + _left_over(seen), True, matching)
+    why = f"The object (serial {serial}) was rolled back: the digest names {then} (serial {named})."
     return ContentFinding(Content.STATE_ROLLED_BACK, why, True, matching)
+
+
+def _left_over(seen: Observation) -> str:
+    if not seen.lockfile_history:
+        return ""
+    return (
+        " Lock files have been used here: if the stack has moved to them, this digest is left over"
+        " and stops only clients that use the table."
+    )
 
 
 def _unmatched(seen: Observation) -> str:
@@ -191,6 +197,9 @@ def _judge_absence(seen: Observation, policy: Policy, now: datetime) -> ContentF
     """The object is proven absent: nothing at the key, or a delete marker on top."""
     digest = seen.digest
     assert not isinstance(digest, Unread)
+    if isinstance(seen.history, History) and seen.history.standing:
+        why = "The state object appeared while this key was being looked at; a second look will tell."
+        return ContentFinding(Content.SETTLING, why, settles_at=now + policy.settle, body_known=False)
     if digest and digest.value:
         if wait := settles_at(seen, policy, now):
             return ContentFinding(
@@ -216,6 +225,9 @@ def _judge_absence(seen: Observation, policy: Policy, now: datetime) -> ContentF
                 " stops Terraform from creating everything again."
             )
             return ContentFinding(Content.STATE_DELETED_UNPROTECTED, why)
+        if not seen.history.complete:
+            why = "There is no state object, and not all of its versions were listed: one may have been deleted."
+            return ContentFinding(Content.UNKNOWN, why)
         return ContentFinding(
             Content.ABSENT, "There is a lock but no state object, and never was one that S3 still knows."
         )
@@ -236,21 +248,23 @@ def _judge_leftover_digest(seen: Observation, digest: str) -> ContentFinding:
             f" listed: {reason}."
         )
         return ContentFinding(Content.UNKNOWN, why, True)
-    matching, newest = seen.history.holding(digest), seen.history.newest_body
+    matching, newest = seen.history.holding(digest), seen.history.newest_usable
+    if matching is not None and not matching.usable:
+        matching = None
     if matching is not None and matching is newest:
         why = (
             "The state object was deleted; its last version"
             f" ({spoken_time(matching.last_modified)}) is the one the digest names."
         )
         return ContentFinding(Content.STATE_DELETED, why, True, matching)
-    if matching is not None and newest is not None:
+    if matching is not None and newest is not None and isinstance(newest.body, Body):
         why = (
             "The state object was deleted, and the digest names an older version"
             f" ({spoken_time(matching.last_modified)}) than the last one"
             f" ({spoken_time(newest.last_modified)})."
         )
         return ContentFinding(Content.STATE_DELETED_AMBIGUOUS, why, True, matching)
-    if not seen.history.complete:
+    if matching is not None or not seen.history.complete:
         return ContentFinding(
             Content.UNKNOWN,
             (
@@ -261,6 +275,6 @@ def _judge_leftover_digest(seen: Observation, digest: str) -> ContentFinding:
         )
     return ContentFinding(
         Content.ORPHAN_DIGEST,
-        "There is a digest but no state object, and no version in the bucket has those bytes.",
+        "There is a digest but no state object, and no state among its versions has those bytes.",
         True,
     )

@@ -8,6 +8,7 @@ from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.content import ContentFinding, judge_content
 from lockboard.domain.digests import Digest
 from lockboard.domain.holders import LockFinding, held_locks, judge_lock
+from lockboard.domain.keys import workspace_of
 from lockboard.domain.locks import Lock, LockStore
 from lockboard.domain.model import (
     Content,
@@ -39,7 +40,7 @@ def diagnose(seen: Observation, policy: Policy, now: datetime) -> Verdict:
     """
     content = judge_content(seen, policy, now)
     lock = judge_lock(seen, content, policy, now)
-    effect = _effect(content, lock)
+    effect = _effect(seen, content, lock)
     due = [moment for moment in (content.settles_at, lock.settles_at) if moment]
     return Verdict(
         content=content.status,
@@ -56,10 +57,16 @@ def diagnose(seen: Observation, policy: Policy, now: datetime) -> Verdict:
     )
 
 
-def _effect(content: ContentFinding, lock: LockFinding) -> Effect:
-    """Digest outranks lock, because init reads before it locks; lock outranks what a plan would find."""
+def _effect(seen: Observation, content: ContentFinding, lock: LockFinding) -> Effect:
+    """Digest outranks lock, because init reads before it locks; lock outranks what a plan would find.
+
+    A workspace other than default that has no object is made anew before it is read, and that takes the
+    lock first.
+    """
     if content.status is Content.STATE_UNREADABLE:
         return Effect.FAILS
+    if lock.excludes and seen.state is None and workspace_of(seen.key, seen.workspace_prefix):
+        return Effect.WAITS
     if content.refused:
         return Effect.BLOCKED
     if content.status is Content.UNKNOWN or lock.status is LockStatus.UNKNOWN:

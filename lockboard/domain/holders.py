@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from lockboard.domain.content import ContentFinding
@@ -75,7 +75,9 @@ def _collision(seen: Observation, locks: tuple[Lock, ...]) -> LockFinding | None
             f"This key and {other} share a lock ID or lock file: each can overwrite the other's"
             " lock or digest."
         )
-    return LockFinding(LockStatus.KEY_COLLISION, why, occupied is not None)
+    if occupied is None and locks and locks[0].readable:
+        why += f" Locked by {_holder(locks[0])}."
+    return LockFinding(LockStatus.KEY_COLLISION, why, bool(locks))
 
 
 def age_of(lock: Lock, policy: Policy, now: datetime) -> timedelta | None:
@@ -100,12 +102,12 @@ def _judge_readable(
         return LockFinding(
             LockStatus.LOCKBOARD_ORPHAN, f"A Lockboard operation left its lock behind: {holder}.", True
         )
-    confirmed = seen.locks_since is not None and now - seen.locks_since >= policy.settle
-    if not young and (odd := _odd_pair(seen, locks, content)):
-        if confirmed:
-            return LockFinding(*odd, True)
-        due = (seen.locks_since or now) + policy.settle
+    odd = None if young else _odd_pair(seen, locks, content)
+    due = (seen.locks_since or now) + policy.settle
+    if odd and due > now:
         return LockFinding(LockStatus.LOCKED, f"Locked: {holder}.", True, settles_at=due)
+    if odd and odd[0] is LockStatus.LOCK_SPLIT:
+        return LockFinding(*odd, True)
     if seen.state is None and not young and (workspace := workspace_of(seen.key, seen.workspace_prefix)):
         why = (
             f"The lock is on workspace {shown(workspace[0])}, whose state object does not exist:"
@@ -118,7 +120,12 @@ def _judge_readable(
             f" died in between ({holder})."
         )
         return LockFinding(LockStatus.CRASHED_MID_WRITE, why, True)
-    return _judge_age(seen, first, age, policy, now, holder)
+    aged = _judge_age(seen, first, age, policy, now, holder)
+    if odd is None:
+        return aged
+    if aged.status is LockStatus.LOCK_STALE:
+        return replace(aged, why=f"{aged.why} {odd[1]}")
+    return LockFinding(*odd, True)
 
 
 def _holder(lock: Lock) -> str:
@@ -166,12 +173,11 @@ def _crashed(seen: Observation, lock: Lock, content: ContentFinding) -> bool:
 def _judge_age(
     seen: Observation, lock: Lock, age: timedelta | None, policy: Policy, now: datetime, holder: str
 ) -> LockFinding:
-    written = seen.state.last_modified if isinstance(seen.state, StateObject) else None
-    wrote_since = written is not None and lock.since is not None and written > lock.since
-    if age is None:
+    if age is None or lock.since is None:
         return LockFinding(LockStatus.LOCKED, f"Locked by {holder}; its age is not known.", True)
-    alive = max(lock.since, written) if wrote_since and written and lock.since else lock.since
-    quiet = now - alive if alive else age
+    written = seen.state.last_modified if isinstance(seen.state, StateObject) else lock.since
+    wrote_since = written > lock.since
+    quiet = now - max(lock.since, written)
     skewed = seen.clock_skew is not None and abs(seen.clock_skew) > policy.skew_tolerance
     if quiet >= policy.stale_after and not skewed:
         why = (

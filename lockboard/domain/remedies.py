@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.content import ContentFinding
 from lockboard.domain.holders import LockFinding, held_locks
 from lockboard.domain.locks import Lock, LockStore
@@ -24,7 +23,7 @@ CLEARING_RECREATES = (
     "Removing the digest, as Terraform's own message advises, lets the next apply create"
     " every resource a second time."
 )
-_LIVE = (LockStatus.LOCKED, LockStatus.LOCKED_ACTIVE)
+_LIVE = (LockStatus.LOCKED, LockStatus.LOCKED_ACTIVE, LockStatus.LOCK_SPLIT, LockStatus.LOCK_PARTIAL)
 _UNTOUCHABLE_LOCKS = (LockStatus.UNKNOWN, LockStatus.KEY_COLLISION)
 _UNTOUCHABLE_CONTENT = (Content.STATE_UNREADABLE, Content.UNKNOWN, Content.SETTLING)
 
@@ -40,21 +39,24 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
     locks = held_locks(seen)
     if not locks:
         return _recommended_first(repairs)
-    if lock.status in _LIVE:
-        return tuple(_unlock(held, lock, recommended=False) for held in _distinct(locks))
+    if _may_be_alive(lock, locks):
+        return tuple(_unlock(held, recommended=False) for held in _distinct(locks))
     if not repairs or content.status is Content.NO_DIGEST:
-        recommend = lock.status is not LockStatus.LOCK_SPLIT
-        return tuple(_unlock(held, lock, recommended=recommend) for held in _distinct(locks))
+        return tuple(_unlock(held, recommended=True) for held in _distinct(locks))
     take_over = Remedy(
         Action.TAKE_OVER,
-        (
-            "Take the dead holder's lock over, repair the content under it, then release:"
-            " unlocking first would let a waiting run in."
-        ),
-        recommended=lock.status is not LockStatus.LOCK_SPLIT,
+        "Once the holder is known to be dead, take its lock over, repair the content under it, then"
+        " release: unlocking first would let a waiting run in.",
+        recommended=True,
     )
-    unlocks = tuple(_unlock(held, lock, recommended=False) for held in _distinct(locks))
+    unlocks = tuple(_unlock(held, recommended=False) for held in _distinct(locks))
     return _recommended_first((take_over, *repairs, *unlocks))
+
+
+def _may_be_alive(lock: LockFinding, locks: tuple[Lock, ...]) -> bool:
+    """Whether nothing speaks against a holder at work; beside an unreadable record, the readable one may be."""
+    beside = lock.status is LockStatus.LOCK_UNREADABLE and any(held.readable for held in locks)
+    return beside or lock.status in _LIVE
 
 
 def dangers_of(seen: Observation, content: ContentFinding, lock: LockFinding) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ def _distinct(locks: tuple[Lock, ...]) -> tuple[Lock, ...]:
     return tuple(seen_ids.values())
 
 
-def _unlock(held: Lock, finding: LockFinding, *, recommended: bool) -> Remedy:
+def _unlock(held: Lock, *, recommended: bool) -> Remedy:
     where = "DynamoDB item" if held.store is LockStore.DYNAMODB else ".tflock object"
     if held.readable and held.info:
         why = (
@@ -125,7 +127,7 @@ def _deleted(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
 
 
 def _deleted_ambiguous(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
-    newest = seen.history.newest_body if isinstance(seen.history, History) else None
+    newest = _newest_usable(seen)
     assert content.matching is not None
     assert newest is not None
     return (
@@ -147,19 +149,19 @@ def _deleted_ambiguous(seen: Observation, content: ContentFinding) -> tuple[Reme
 
 
 def _orphan(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
+    newest = _newest_usable(seen)
+    why = "Restore the newest version left, only after comparing it with what exists; its digest follows."
     return (
+        *((_restore(newest, why, recommended=False),) if newest else ()),
         _clear(
-            (
-                "Only if this stack is known to be decommissioned; otherwise bring the state back"
-                " from a backup first. "
-            )
-            + CLEARING_RECREATES
+            "Only if this stack is known to be decommissioned; otherwise bring the state back"
+            f" from a backup first. {CLEARING_RECREATES}"
         ),
     )
 
 
 def _unprotected(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
-    newest = _newest_good(seen)
+    newest = _newest_usable(seen)
     if newest is None:
         return ()
     return (
@@ -180,6 +182,8 @@ def _behind(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
     if content.matching:
         why = "Restore the version that the digest names: loses what the last apply wrote."
         remedies += (_restore(content.matching, why, recommended=False),)
+    if seen.lockfile_history:
+        remedies += (_clear("Remove the digest, only if all clients of this state now use lock files alone."),)
     return remedies
 
 
@@ -222,29 +226,17 @@ def _no_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]
 
 
 def _bad_object(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
-    good = content.matching if _is_good(content.matching) else _newest_good(seen)
+    good, which = content.matching, "which the digest names"
+    if good is None or not good.usable:
+        good, which = _newest_usable(seen), "the newest that may be a state"
     if good is None:
         return ()
-    return (
-        _restore(
-            good,
-            f"Restore the version of {spoken_time(good.last_modified)}, the newest that can be read.",
-            recommended=True,
-        ),
-    )
+    why = f"Restore the version of {spoken_time(good.last_modified)}, {which}."
+    return (_restore(good, why, recommended=True),)
 
 
-def _newest_good(seen: Observation) -> Version | None:
-    if not isinstance(seen.history, History):
-        return None
-    return next((version for version in seen.history.versions if _is_good(version)), None)
-
-
-def _is_good(version: Version | None) -> bool:
-    """Whether its bytes are a state; a version nobody read counts, since restoring reads it first."""
-    if version is None or version.delete_marker or version.size == 0:
-        return False
-    return not isinstance(version.body, Body) or version.body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)
+def _newest_usable(seen: Observation) -> Version | None:
+    return seen.history.newest_usable if isinstance(seen.history, History) else None
 
 
 _CONTENT_REMEDIES: dict[Content, Callable[[Observation, ContentFinding], tuple[Remedy, ...]]] = {
