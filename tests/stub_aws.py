@@ -153,8 +153,13 @@ def stub_aws(respond: Respond, *, date: str | None = None) -> Iterator[StubAws]:
         def log_message(self, *_: object) -> None:
             """Keep quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """A client that hangs up early is what some tests are about."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     stub = StubAws(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
@@ -239,20 +240,60 @@ def _character(found: re.Match[str]) -> str:
 # ------------------------------------------------------------------ DynamoDB
 
 
+_DIGEST_ITEMS = (
+    re.compile(r'\{"LockID":\{"S":"(?P<lock>[^"]*+)"\},"Digest":\{"S":"(?P<digest>[^"]*+)"\}\}'),
+    re.compile(r'\{"Digest":\{"S":"(?P<digest>[^"]*+)"\},"LockID":\{"S":"(?P<lock>[^"]*+)"\}\}'),
+)
+"""An item that is nothing but a digest, as nearly all are. A quote inside a JSON string has a backslash
+before it, so neither can begin within one.
+"""
+
+
 def _take_items(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
     if response_dict["status_code"] != 200:
         return
     try:
         with collector_paused():
-            document = json.loads(response_dict["body"])
-            items = document.pop("Items", None)
-            if items is None:
-                items = [document.pop("Item")] if "Item" in document else []
-            rows = _items(items)
+            text = response_dict["body"].decode()
+            document, rows = _digests_cut(text) or _read_whole(text)
     except (ValueError, TypeError, AttributeError, RecursionError):
         response_dict["body"] = b"{}"  # not a DynamoDB answer, on which botocore's parser may stumble
         return
     response_dict["body"], customized_response_dict[_ROWS] = json.dumps(document).encode(), rows
+
+
+def _digests_cut(text: str) -> tuple[dict[str, Any], list[TableItem]] | None:
+    """The rest of the answer and its items, read by cutting the digests out: half the time of reading it all
+    as JSON.
+
+    None where there are none, or where one has an escape or stands elsewhere than among the answer's items.
+    """
+    for pattern in _DIGEST_ITEMS:
+        pieces = pattern.split(text)
+        if len(pieces) > 1:
+            break
+    else:
+        return None
+    lock_ids, digests = (pieces[pattern.groupindex[name] :: 3] for name in ("lock", "digest"))
+    if "\\" in "".join(lock_ids) or "\\" in "".join(digests):
+        return None
+    document: dict[str, Any] = json.loads("0".join(pieces[::3]))
+    items = document.pop("Items", [])
+    others = [item for item in items if item != 0]
+    if len(items) - len(others) != len(lock_ids):
+        return None
+    plain = map(
+        TableItem._make, zip(lock_ids, repeat(None), [{"S": digest} for digest in digests], strict=False)
+    )
+    return document, [*plain, *_items(others)]
+
+
+def _read_whole(text: str) -> tuple[dict[str, Any], list[TableItem]]:
+    document: dict[str, Any] = json.loads(text)
+    items = document.pop("Items", None)
+    if items is None:
+        items = [document.pop("Item")] if "Item" in document else []
+    return document, _items(items)
 
 
 def _items(items: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[TableItem]:

@@ -70,7 +70,7 @@ def _refused(state: StateObject, digest: str | None) -> bool | None:
     if digest is None:
         return False
     if state.size == 0:
-        return True  # no bytes are no state to Terraform, which matches no digest, not even the MD5 of nothing
+        return True  # no bytes are no state to Terraform, which no digest matches, not even their MD5
     if state.md5 is not None:
         return state.md5 != digest
     return False if state.etag == digest else None
@@ -146,7 +146,7 @@ def _disagreement(seen: Observation, state: StateObject, matching: Version | Non
     now_body, then_body = state.body, matching.body
     then = f"the version of {spoken_time(matching.last_modified)}"
     if not isinstance(now_body, Body) or not isinstance(then_body, Body):
-        why = f"The object does not match its digest, which names {then}; their serials could not be compared."
+        why = f"The object does not match its digest, which names {then}; nobody could compare their serials."
         return ContentFinding(Content.DIGEST_UNKNOWN, why, True, matching)
     if not matching.usable:
         why = (
@@ -226,7 +226,7 @@ def _judge_absence(seen: Observation, policy: Policy, now: datetime) -> ContentF
             )
             return ContentFinding(Content.STATE_DELETED_UNPROTECTED, why)
         if not seen.history.complete:
-            why = "There is no state object, and not all of its versions were listed: one may have been deleted."
+            why = "There is no state object, and one may have been deleted: its versions were not all listed."
             return ContentFinding(Content.UNKNOWN, why)
         return ContentFinding(
             Content.ABSENT, "There is a lock but no state object, and never was one that S3 still knows."

@@ -63,7 +63,7 @@ class Version:
     body: Body | Unread | None = None
 
     def holds(self, digest: str) -> bool:
-        """Whether its bytes are proven to be those of the digest. No bytes are no state, which no digest ever names."""
+        """Whether its bytes are proven to be those of the digest; no bytes never are, whatever the digest."""
         if self.delete_marker or self.size == 0:
             return False
         return self.body.md5 == digest if isinstance(self.body, Body) else self.etag == digest

@@ -54,7 +54,7 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
 
 
 def _may_be_alive(lock: LockFinding, locks: tuple[Lock, ...]) -> bool:
-    """Whether nothing speaks against a holder at work; beside an unreadable record, the readable one may be."""
+    """Whether somebody may well be at work; beside an unreadable record it is the holder of the readable one."""
     beside = lock.status is LockStatus.LOCK_UNREADABLE and any(held.readable for held in locks)
     return beside or lock.status in _LIVE
 
@@ -183,7 +183,7 @@ def _behind(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
         why = "Restore the version that the digest names: loses what the last apply wrote."
         remedies += (_restore(content.matching, why, recommended=False),)
     if seen.lockfile_history:
-        remedies += (_clear("Remove the digest, only if all clients of this state now use lock files alone."),)
+        remedies += (_clear("Remove the digest, only if every client now locks with files alone."),)
     return remedies
 
 

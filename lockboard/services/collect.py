@@ -13,6 +13,20 @@ from lockboard.services.refresh import Refresher
 Log = Callable[[str, BackendReport], None]
 
 
+class Stopped(Exception):
+    """The process is to end; what it was doing is left as it is."""
+
+
+def pause(stop: threading.Event) -> Callable[[float], None]:
+    """A sleep for the readers that ends the refresh, writing nothing, when `stop` is set meanwhile."""
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Stopped
+
+    return sleep
+
+
 def collect(
     refreshers: Sequence[tuple[str, Refresher]], every: timedelta, stop: threading.Event, log: Log
 ) -> None:
@@ -27,6 +41,8 @@ def collect(
             while not stop.is_set():
                 log(name, refresher.refresh())
                 stop.wait(every.total_seconds())
+        except Stopped:
+            return
         except BaseException:
             stop.set()  # what one thread cannot survive ends all, so that whoever started the process sees it
             raise

@@ -151,6 +151,6 @@ def listed_object(listed: Listed) -> StateObject:
 
 
 def _changed(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
-    names = {name for name, value in after.items() if before.get(name) != value}
+    names = {name for name, value in after.items() if (last := before.get(name)) is not value and last != value}
     names.update(before.keys() - after.keys())
     return names

@@ -178,19 +178,27 @@ class Refresher:
         return objects, items, errors
 
     def _list(self) -> dict[str, Listed]:
-        keys = list(self._picture.objects) if self._picture else []
+        """Every object by key. A row that is as it was is the last picture's own, so that two pictures fit in memory."""
+        before = self._picture.objects if self._picture else {}
+        keys = list(before)
         fences = keys[PAGE - 1 : len(keys) - 1 : PAGE]
         found: dict[str, Listed] = {}
         for page in self._states.list_pages(self._backend.prefix, fences):
-            found.update((row[0], row) for row in page)
+            for row in page:
+                last = before.get(row[0])
+                row = last if last == row else row
+                found[row[0]] = row
         return found
 
     def _scan(self) -> dict[str, TableItem | str]:
+        """Every item by its LockID, likewise."""
+        before = self._picture.items if self._picture else {}
         found: dict[str, TableItem | str] = {}
         for page in self._table.scan_pages() if self._table else ():
             for item in page:
                 digest = item.digest.get("S") if item.info is None and item.digest is not None else None
-                found[item.lock_id] = digest if isinstance(digest, str) else item
+                kept, last = digest if isinstance(digest, str) else item, before.get(item.lock_id)
+                found[item.lock_id] = last if last is not None and last == kept else kept
         return found
 
     def _sweep(self, now: datetime) -> None:

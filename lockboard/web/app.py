@@ -74,7 +74,7 @@ def build_app(
         refresh_every=services.refresh_every,
         version=services.version,
         icons=assets.url("icons.svg"),
-        watch=Watch(services.board, monotonic),
+        watch=Watch(services.board, services.backends, monotonic),
         pages=Pages(),
     )
     set_up_templates(app, assets, services.version)

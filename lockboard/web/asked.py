@@ -71,32 +71,59 @@ class Asked:
 
     def pairs(self) -> list[tuple[str, str]]:
         """Name and value of each parameter that is not the default, in their canonical order."""
-        found = [
-            ("view", self.view if self.view != "attention" else ""),
-            ("status", self.status),
-            ("backend", self.backend),
-            ("prefix", self.prefix),
-            ("holder", self.holder),
-            ("age", spelled_age(self.age)),
-            ("q", self.text),
-            ("sort", self._sort()),
-            ("after", self.after),
-            ("n", str(self.start) if self.after and self.start > 1 else ""),
-        ]
-        return [(name, value) for name, value in found if value]
-
-    def _sort(self) -> str:
-        if self.descending:
-            return f"-{self.sort}"
-        return self.sort if self.sort != "severity" else ""
+        return [(name, value) for name, value in _parameters(self) if value]
 
     def string(self) -> str:
         """The canonical query string, "" for the landing list."""
-        return "&".join(f"{name}={quote_plus(value, errors='replace')}" for name, value in self.pairs())
+        return "&".join(_pair(name, value) for name, value in self.pairs())
 
     def url(self, path: str = "/states") -> str:
+        """The canonical address of this list."""
         query = self.string()
         return f"{path}?{query}" if query else path
+
+
+class Links:
+    """Addresses of lists that differ from one in a parameter or two. A page has fifty of them, so the rest is spelled once."""
+
+    def __init__(self, wanted: Asked) -> None:
+        first = wanted.but()
+        self._pairs = {name: _pair(name, value) if value else "" for name, value in _parameters(first)}
+
+    def to(self, **changes: str) -> str:
+        """`to(backend="prod", view="")`: values as in the URL, "" for the default."""
+        pairs = self._pairs | {name: _pair(name, value) if value else "" for name, value in changes.items()}
+        query = "&".join(filter(None, pairs.values()))
+        return f"/states?{query}" if query else "/states"
+
+
+def view_parameter(view: str) -> str:
+    """The view as URLs have it."""
+    return view if view != "attention" else ""
+
+
+def sort_parameter(sort: str, *, descending: bool = False) -> str:
+    """The order as URLs have it."""
+    return f"-{sort}" if descending else sort if sort != "severity" else ""
+
+
+def _pair(name: str, value: str) -> str:
+    return f"{name}={value if value.isalnum() and value.isascii() else quote_plus(value, errors='replace')}"
+
+
+def _parameters(wanted: Asked) -> tuple[tuple[str, str], ...]:
+    return (
+        ("view", view_parameter(wanted.view)),
+        ("status", wanted.status),
+        ("backend", wanted.backend),
+        ("prefix", wanted.prefix),
+        ("holder", wanted.holder),
+        ("age", spelled_age(wanted.age)),
+        ("q", wanted.text),
+        ("sort", sort_parameter(wanted.sort, descending=wanted.descending)),
+        ("after", wanted.after),
+        ("n", str(wanted.start) if wanted.after and wanted.start > 1 else ""),
+    )
 
 
 def asked(args: Mapping[str, str], view: str = "attention") -> Asked:

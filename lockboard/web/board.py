@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 from zlib import crc32
 
 from flask import Blueprint, Response, redirect, request
+from markupsafe import Markup
 
 from lockboard.domain.inventory import VIEWS, Board, ListRow, Page
 from lockboard.web import exports
-from lockboard.web.asked import Asked, asked, spelled_age
-from lockboard.web.desk import Desk, Health, favicon, page_response, render, wants_fragment
+from lockboard.web.asked import Asked, Links, asked, sort_parameter, spelled_age, view_parameter
+from lockboard.web.desk import Desk, Health, favicon, page_response, render_region, wants_fragment
 from lockboard.web.live import BUCKET_SECONDS, KeptPage, Snapshot
 from lockboard.web.lookup import looks_pasted
 from lockboard.web.marks import STATUS_TITLES, SUSPECT
 from lockboard.web.prefs import preferences
-from lockboard.web.rows import lines, table_rows
+from lockboard.web.rows import escaped, lines, table_rows
 from lockboard.web.security import NONCE
 from lockboard.web.strip import SHOWN, Strip, strip
 from lockboard.web.times import Times
@@ -91,9 +93,7 @@ def blueprint(desk: Desk) -> Blueprint:
             wanted = asked(request.args)
             if looks_pasted(wanted.text):
                 return _to_find(wanted.text, fragment)
-            html = render(
-                "board/_region.html" if fragment else "board/states.html", **list_page(desk, snapshot, wanted)
-            )
+            html = render_region("board/states.html", "board/_region.html", **list_page(desk, snapshot, wanted))
             kept = desk.pages.keep(key, html, wanted.url())
         return _addressed(kept, fragment)
 
@@ -125,9 +125,10 @@ def blueprint(desk: Desk) -> Blueprint:
 def list_page(desk: Desk, snapshot: Snapshot, wanted: Asked) -> dict[str, object]:
     """Everything the list's template prints."""
     times = desk.times()
-    counts, statuses = desk.board.counts(), desk.board.statuses()
+    links = Links(wanted)
+    counts, statuses = desk.counted(snapshot)
     page = desk.board.page(wanted.query(times.now))
-    health = desk.health(snapshot.reports, times)
+    health = desk.health(snapshot, times)
     late = {report.backend: moment.short for report, moment in health.unread if moment.iso}
     attention, total = counts.get("attention", 0), counts.get("all", 0)
     list_string = wanted.but(start=1).string()
@@ -144,10 +145,10 @@ def list_page(desk: Desk, snapshot: Snapshot, wanted: Asked) -> dict[str, object
         "suspect": sum(statuses.get(status, 0) for status in SUSPECT),
         "icon": favicon(attention),
         "title": f"{VIEW_TITLES[wanted.view]} · Lockboard",
-        "tabs": _tabs(wanted, counts),
-        "menus": _menus(desk, wanted, statuses, snapshot),
-        "chips": _chips(wanted),
-        "headings": {sort: _heading(wanted, sort) for sort, _ in _SORTS},
+        "tabs": _tabs(wanted, links, counts),
+        "menus": _menus(desk, wanted, links, statuses, snapshot),
+        "chips": _chips(wanted, links),
+        "headings": {sort: _heading(wanted, links, sort) for sort, _ in _SORTS},
         "rows": table_rows(lines(page.rows, times, list_string, late), desk.icons),
         "pager": _pager(wanted, page),
         "empty": None if page.rows else _empty(desk, wanted, total, health, times),
@@ -165,82 +166,76 @@ def neighbours(board: Board, state_id: str, wanted: Asked, times: Times) -> tupl
     return f"/s/{before}{suffix}" if before else "", f"/s/{after}{suffix}" if after else ""
 
 
-def _tabs(wanted: Asked, counts: Mapping[str, int]) -> list[Choice]:
+def _tabs(wanted: Asked, links: Links, counts: Mapping[str, int]) -> list[Choice]:
     return [
-        Choice(wanted.but(view=view).url(), VIEW_TITLES[view], counts.get(view), view == wanted.view)
+        Choice(links.to(view=view_parameter(view)), VIEW_TITLES[view], counts.get(view), view == wanted.view)
         for view in VIEWS
     ]
 
 
-def _menus(
-    desk: Desk, wanted: Asked, statuses: Mapping[str, int], snapshot: Snapshot
-) -> list[tuple[str, str, list[Choice]]]:
-    """(title, what is chosen, choices) of each filter."""
+def _menus(desk: Desk, wanted: Asked, links: Links, counts: Mapping[str, int], snapshot: Snapshot) -> Markup:
+    """The filters' menus: fifty links, so they are written here and not by a template."""
     states = {report.backend: report.states for report in snapshot.reports}
-    known = sorted(
-        (status for status in statuses if status in STATUS_TITLES), key=lambda status: STATUS_TITLES[status]
+    known = sorted(STATUS_TITLES.keys() & counts.keys(), key=STATUS_TITLES.__getitem__)
+    backends = [
+        Choice(links.to(backend=""), "Any backend", None, not wanted.backend),
+        *(Choice(links.to(backend=name), name, states.get(name), name == wanted.backend) for name in desk.backends),
+    ]
+    statuses = [
+        Choice(links.to(status=""), "Any status", None, not wanted.status),
+        *(
+            Choice(links.to(status=s, view="all"), STATUS_TITLES[s], counts[s], s == wanted.status)
+            for s in known
+        ),
+    ]
+    ages = [
+        Choice(links.to(age=""), "Any length of time", None, not wanted.age),
+        *(
+            Choice(links.to(age=spelled_age(age)), f"Longer than {words}", None, age == wanted.age)
+            for age, words in _AGES
+        ),
+    ]
+    sorts = [
+        Choice(links.to(sort=sort_parameter(sort)), words, None, sort == wanted.sort) for sort, words in _SORTS
+    ]
+    return Markup(  # noqa: S704 - escaped piece by piece
+        _menu("Backend", wanted.backend, backends)
+        + _menu("Status", STATUS_TITLES.get(wanted.status, ""), statuses)
+        + _menu("Held for", f"> {spelled_age(wanted.age)}" if wanted.age else "", ages)
+        + _menu("Sort", "", sorts)
     )
-    return [
-        (
-            "Backend",
-            wanted.backend,
-            [Choice(wanted.but(backend="").url(), "Any backend", None, not wanted.backend)]
-            + [
-                Choice(wanted.but(backend=name).url(), name, states.get(name), name == wanted.backend)
-                for name in desk.backends
-            ],
-        ),
-        (
-            "Status",
-            STATUS_TITLES.get(wanted.status, ""),
-            [Choice(wanted.but(status="").url(), "Any status", None, not wanted.status)]
-            + [
-                Choice(
-                    wanted.but(status=status, view="all").url(),
-                    STATUS_TITLES[status],
-                    statuses[status],
-                    status == wanted.status,
-                )
-                for status in known
-            ],
-        ),
-        (
-            "Held for",
-            f"> {spelled_age(wanted.age)}" if wanted.age else "",
-            [Choice(wanted.but(age=0).url(), "Any length of time", None, not wanted.age)]
-            + [
-                Choice(wanted.but(age=age).url(), f"Longer than {title}", None, age == wanted.age)
-                for age, title in _AGES
-            ],
-        ),
-        (
-            "Sort",
-            "",
-            [
-                Choice(wanted.but(sort=sort, descending=False).url(), title, None, sort == wanted.sort)
-                for sort, title in _SORTS
-            ],
-        ),
-    ]
 
 
-def _chips(wanted: Asked) -> list[tuple[str, str]]:
+def _menu(name: str, chosen: str, choices: Sequence[Choice]) -> str:
+    summary = f'<summary class="chosen">{name}: <b>{escaped(chosen)}</b></summary>' if chosen else f"<summary>{name}</summary>"
+    items = "".join([_item(choice) for choice in choices])
+    return f'<details class="menu" name="menu" id="menu-{name[:4].lower()}">{summary}<ul>{items}</ul></details>\n'
+
+
+def _item(choice: Choice) -> str:
+    current = ' aria-current="true"' if choice.current else ""
+    count = f' <span class="count">{choice.number}</span>' if choice.number is not None else ""
+    return f'<li><a href="{escaped(choice.url)}"{current}>{escaped(choice.title)}{count}</a></li>'
+
+
+def _chips(wanted: Asked, links: Links) -> list[tuple[str, str]]:
     """(what narrows the list, the URL without it)."""
-    found = [
-        (f"“{wanted.text}”", wanted.but(text=""), wanted.text),
-        (f"backend {wanted.backend}", wanted.but(backend=""), wanted.backend),
-        (f"status {STATUS_TITLES.get(wanted.status, wanted.status)}", wanted.but(status=""), wanted.status),
-        (f"key starts with {wanted.prefix}", wanted.but(prefix=""), wanted.prefix),
-        (f"held by {wanted.holder}", wanted.but(holder=""), wanted.holder),
-        (f"held longer than {spelled_age(wanted.age)}", wanted.but(age=0), wanted.age),
-    ]
-    return [(words, without.url()) for words, without, active in found if active]
+    found = (
+        (f"“{wanted.text}”", "q", wanted.text),
+        (f"backend {wanted.backend}", "backend", wanted.backend),
+        (f"status {STATUS_TITLES.get(wanted.status, wanted.status)}", "status", wanted.status),
+        (f"key starts with {wanted.prefix}", "prefix", wanted.prefix),
+        (f"held by {wanted.holder}", "holder", wanted.holder),
+        (f"held longer than {spelled_age(wanted.age)}", "age", wanted.age),
+    )
+    return [(words, links.to(**{name: ""})) for words, name, active in found if active]
 
 
-def _heading(wanted: Asked, sort: str) -> Heading:
-    current = sort == wanted.sort
+def _heading(wanted: Asked, links: Links, sort: str) -> Heading:
+    if sort != wanted.sort:
+        return Heading(links.to(sort=sort_parameter(sort)), "")
     order = _OTHER_WAY[_NATURAL[sort]] if wanted.descending else _NATURAL[sort]
-    return Heading(wanted.but(sort=sort, descending=current and not wanted.descending).url(), order if current else "")
+    return Heading(links.to(sort=sort_parameter(sort, descending=not wanted.descending)), order)
 
 
 def _pager(wanted: Asked, page: Page) -> dict[str, object]:
@@ -351,24 +346,18 @@ def _nothing_here(view: str, total: int, health: Health) -> Empty:
 
 
 def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
-    headers = {
-        "Lockboard-Generation": str(snapshot.generation),
-        "Lockboard-Data-At": desk.health(snapshot.reports, desk.times()).data.iso,
-    }
+    """204 while the page shows what there is; else how many of its rows changed, by an event."""
     if seen == snapshot.generation:
-        return Response(status=204, headers=headers)
+        return Response(status=204, headers=snapshot.headers)
     state_id = request.args.get("state", "")
     if state_id:
         changed = int(fingerprint_of(desk.board, state_id) != request.args.get("seen", ""))
         if not changed:
-            return Response(status=204, headers=headers)
+            return Response(status=204, headers=snapshot.headers)
     else:
         changed = desk.board.changed_since(seen, asked(request.args).but().query(desk.clock()))
-    attention = desk.board.counts().get("attention", 0)
-    headers["HX-Trigger"] = (
-        f'{{"lb:changed": {{"rows": {changed}, "attention": {attention}, "generation": {snapshot.generation}}}}}'
-    )
-    return Response(status=200, headers=headers)
+    news = {"rows": changed, "attention": desk.counted(snapshot)[0].get("attention", 0)}
+    return Response(status=200, headers=(*snapshot.headers, ("HX-Trigger", json.dumps({"lb:changed": news}))))
 
 
 def fingerprint_of(board: Board, state_id: str) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from lockboard.domain.inventory import BackendReport, Board, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.ports import Clock
-from lockboard.web.live import PLACEHOLDER, Pages, Watch
+from lockboard.web.live import PLACEHOLDER, Pages, Snapshot, Watch
 from lockboard.web.prefs import preferences, zone
 from lockboard.web.security import NONCE
 from lockboard.web.strip import Strip
@@ -61,6 +61,7 @@ class Desk:
     icons: str
     watch: Watch
     pages: Pages
+    tallies: dict[int, tuple[Mapping[str, int], Mapping[str, int]]] = field(default_factory=dict)
     strips: dict[Hashable, Strip | None] = field(default_factory=dict)
 
     @property
@@ -71,26 +72,41 @@ class Desk:
     def times(self) -> Times:
         return Times(self.clock(), zone(preferences().zone))
 
-    def health(self, reports: Sequence[BackendReport], times: Times) -> Health:
-        mine = [report for report in reports if report.backend in self.backends]
-        unread = [report for report in mine if report.error or not report.complete]
-        well = [report.data_at for report in mine if report.data_at and report not in unread]
-        known = well or [report.data_at for report in mine if report.data_at]
-        oldest = min(known, default=None)
-        seen = {report.backend for report in mine if report.data_at or report.error}
+    def counted(self, snapshot: Snapshot) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """How many keys each view and each status has; asked of the store once for each change."""
+        found = self.tallies.get(snapshot.stamp)
+        if found is None:
+            found = self.board.counts(), self.board.statuses()
+            self.tallies.clear()
+            self.tallies[snapshot.stamp] = found
+        return found
+
+    def health(self, snapshot: Snapshot, times: Times) -> Health:
+        """What to say of the data's age, as seen at the times' `now`."""
+        unread = [report for report in snapshot.reports if report.error or not report.complete]
+        seen = {report.backend for report in snapshot.reports if report.data_at or report.error}
         return Health(
-            data=times.moment(oldest),
-            unread=[
-                (report, times.moment(report.data_at)) for report in unread if report.error or report.data_at
-            ],
+            data=times.moment(snapshot.data_at),
+            unread=[(report, times.moment(report.data_at)) for report in unread if report.error or report.data_at],
             waiting=[name for name in self.backends if name not in seen],
-            old=oldest is not None and times.now - oldest > self.old_after,
+            old=snapshot.data_at is not None and times.now - snapshot.data_at > self.old_after,
         )
 
 
 def render(template: str, **context: object) -> str:
     """A template's text, with the placeholder where the answer's nonce will stand."""
     return current_app.jinja_env.get_template(template).render(prefs=preferences(), **context)
+
+
+def render_region(page: str, region: str, **context: object) -> str:
+    """A page's region alone for htmx, or the page around it.
+
+    The region is rendered by itself: one step for the page instead of one for each of its pieces.
+    """
+    html = render(region, **context)
+    if wants_fragment():
+        return render("_title.html", **context) + html
+    return render(page, region=Markup(html), **context)  # noqa: S704 - a template made it
 
 
 def answer(html: str, status: int = 200) -> Response:
@@ -109,6 +125,10 @@ def hx(**attributes: str) -> Markup:
     """htmx attributes with the nonce without which hx-csp removes them: `hx(get=url, target="#region")`."""
     named = "".join(f' hx-{name.replace("_", "-")}="{escape(value)}"' for name, value in attributes.items())
     return Markup(f'hx-nonce="{PLACEHOLDER}"{named}')  # noqa: S704 - every value is escaped above
+
+
+PAGE_FILES = ("lockboard.css", "lockboard.js", "vendor/htmx-4.0.1.min.js", "vendor/hx-csp-4.0.1.min.js")
+"""What every page loads."""
 
 
 class Assets:
@@ -133,7 +153,7 @@ def set_up_templates(app: Flask, assets: Assets, version: str) -> None:
     """One set of names for every template; a name that is missing is an error, not an empty string."""
     app.jinja_env.globals.update(
         hx=hx,
-        asset=assets.url,
+        assets={name: assets.url(name) for name in PAGE_FILES},
         icons=assets.url("icons.svg"),
         nonce=PLACEHOLDER,
         version=version,

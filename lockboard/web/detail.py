@@ -13,7 +13,7 @@ from lockboard.domain.inventory import StateRow
 from lockboard.domain.words import ACTION_WORDS, CONTENT_WORDS, EFFECT_WORDS, LOCK_WORDS
 from lockboard.web.asked import Asked, asked
 from lockboard.web.board import fingerprint_of, neighbours
-from lockboard.web.desk import Desk, answer, favicon, render, wants_fragment
+from lockboard.web.desk import Desk, answer, favicon, render_region
 from lockboard.web.marks import SEVERITY_TITLES, content_mark, effect_mark, lock_mark, tone_of
 from lockboard.web.rows import operation_words, split_key
 from lockboard.web.times import NEVER, Moment, Times, size
@@ -98,18 +98,18 @@ def _row(desk: Desk, state_id: str) -> StateRow:
 def _page(desk: Desk, row: StateRow, wanted: Asked, error: ReadError | None = None) -> Response:
     context = detail_page(desk, row, wanted)
     context["failure"] = _failure(error) if error else None
-    template = "state/_region.html" if wants_fragment() else "state/state.html"
-    return answer(render(template, **context), 502 if error else 200)
+    html = render_region("state/state.html", "state/_region.html", **context)
+    return answer(html, 502 if error else 200)
 
 
 def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
     """Everything the page prints; a document that lacks a part is shown without it, and what is missing is not known, never well."""
     snapshot, times, doc = desk.watch.snapshot(), desk.times(), row.document
-    health = desk.health(snapshot.reports, times)
+    health = desk.health(snapshot, times)
     report = next((r for r in snapshot.reports if r.backend == row.backend), None)
     content, lock, plan = content_mark(row.content), lock_mark(row.lock), effect_mark(row.terraform)
     before, after = neighbours(desk.board, row.id, wanted, times)
-    key, attention = _text(doc, "key") or row.key, desk.board.counts().get("attention", 0)
+    key, attention = _text(doc, "key") or row.key, desk.counted(snapshot)[0].get("attention", 0)
     digest, held = whole(doc.get("digest"), _DIGEST), [_lock(entry, times) for entry in _list(doc, "locks")]
     raw_key = _text(doc, "raw_key")
     return {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from lockboard.domain.inventory import BackendReport, Board
+from lockboard.domain.text import utc
 
 HOLD_SECONDS = 0.5
 """How long a read of the generation serves everybody."""
@@ -21,18 +23,25 @@ PLACEHOLDER = f"nonce-{secrets.token_hex(16)}"
 
 
 class Snapshot(NamedTuple):
-    """stamp: grows whenever the generation or a report differs from the last look."""
+    """What the store said last.
+
+    stamp: grows whenever the generation or a report differs from the look before.  data_at: the moment to which the
+    data is known to be true, that of the backend that is furthest behind among those that were read well (among all
+    where none was); None where nothing was ever read.  headers: what tells a page of both.
+    """
 
     stamp: int
     generation: int
     reports: Sequence[BackendReport]
+    data_at: datetime | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Watch:
     """The store's generation and reports, read at most every half second."""
 
-    def __init__(self, board: Board, monotonic: Callable[[], float]) -> None:
-        self._board, self._monotonic = board, monotonic
+    def __init__(self, board: Board, backends: Collection[str], monotonic: Callable[[], float]) -> None:
+        self._board, self._backends, self._monotonic = board, backends, monotonic
         self._held: tuple[float, Snapshot] | None = None
 
     def snapshot(self) -> Snapshot:
@@ -40,17 +49,29 @@ class Watch:
         held, tick = self._held, self._monotonic()
         if held is not None and tick - held[0] < HOLD_SECONDS:
             return held[1]
-        fresh = Snapshot(0, self._board.generation(), tuple(self._board.reports()))
-        if held is not None:
-            same = fresh[1:] == held[1][1:]
-            fresh = held[1] if same else fresh._replace(stamp=held[1].stamp + 1)
+        generation, reports = self._board.generation(), self._mine(self._board.reports())
+        if held is None or (generation, reports) != (held[1].generation, held[1].reports):
+            fresh = _snapshot(held[1].stamp + 1 if held else 0, generation, reports)
+        else:
+            fresh = held[1]
         self._held = (tick, fresh)
         return fresh
+
+    def _mine(self, reports: Sequence[BackendReport]) -> Sequence[BackendReport]:
+        """Without those of backends that are no longer configured."""
+        return [report for report in reports if report.backend in self._backends]
 
     def forget(self) -> None:
         """After a change of our own: the next look reads again."""
         if self._held is not None:
             self._held = (float("-inf"), self._held[1])
+
+
+def _snapshot(stamp: int, generation: int, reports: Sequence[BackendReport]) -> Snapshot:
+    well = [report.data_at for report in reports if report.data_at and report.complete and not report.error]
+    data_at = min(well or [report.data_at for report in reports if report.data_at], default=None)
+    headers = (("Lockboard-Generation", str(generation)), ("Lockboard-Data-At", utc(data_at) if data_at else ""))
+    return Snapshot(stamp, generation, reports, data_at, headers)
 
 
 class KeptPage(NamedTuple):

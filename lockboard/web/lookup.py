@@ -81,8 +81,8 @@ def _found(desk: Desk, finding: Finding, text: str, none_found: int) -> Response
         assert isinstance(target, Response)
         return target
     times = desk.times()
-    health = desk.health(snapshot.reports, times)
-    attention = desk.board.counts().get("attention", 0)
+    health = desk.health(snapshot, times)
+    attention = desk.counted(snapshot)[0].get("attention", 0)
     html = render(
         "find/find.html",
         title="Find · Lockboard",

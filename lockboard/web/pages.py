@@ -12,7 +12,7 @@ from lockboard.domain.inventory import BackendReport
 from lockboard.domain.model import Content, Effect, LockStatus, Severity
 from lockboard.domain.text import spoken_span
 from lockboard.domain.words import EFFECT_WORDS, SEVERITY_WORDS, words_for
-from lockboard.web.desk import Desk, SettingLine, answer, favicon, render, wants_fragment
+from lockboard.web.desk import Desk, SettingLine, answer, favicon, render, render_region
 from lockboard.web.marks import content_mark, effect_mark, lock_mark
 from lockboard.web.prefs import COOKIE, DENSITIES, REFRESHES, THEMES, chosen, zones
 from lockboard.web.times import Times
@@ -26,8 +26,7 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
 
     @pages.get("/health")
     def health() -> Response:
-        template = "health/_region.html" if wants_fragment() else "health/health.html"
-        return answer(render(template, **health_page(desk)))
+        return answer(render_region("health/health.html", "health/_region.html", **health_page(desk)))
 
     @pages.get("/settings")
     def show_settings() -> Response:
@@ -79,13 +78,13 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
 
 def health_page(desk: Desk) -> dict[str, object]:
     snapshot, times = desk.watch.snapshot(), desk.times()
-    attention = desk.board.counts().get("attention", 0)
+    attention = desk.counted(snapshot)[0].get("attention", 0)
     by_name = {report.backend: report for report in snapshot.reports}
     return {
         "title": "Health · Lockboard",
         "icon": favicon(attention),
         "attention": attention,
-        "health": desk.health(snapshot.reports, times),
+        "health": desk.health(snapshot, times),
         "old_after": int(desk.old_after.total_seconds()),
         "generation": snapshot.generation,
         "refresh_every": spoken_span(desk.refresh_every),

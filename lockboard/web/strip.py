@@ -17,6 +17,7 @@ from lockboard.web.rows import escaped, operation_words
 from lockboard.web.times import Times, age_words
 
 _FROM, _TO = 60, 30 * 86400
+_LENGTH = math.log(_TO / _FROM)
 _COLUMNS = 42
 _HEIGHT = 4
 _STEP = 17
@@ -89,7 +90,7 @@ def strip(
 
 def position(age: float) -> float:
     """0 for a minute and less, 1 for thirty days and more."""
-    return min(1.0, max(0.0, math.log(max(age, 1) / _FROM) / math.log(_TO / _FROM)))
+    return min(1.0, math.log(age / _FROM) / _LENGTH) if age > _FROM else 0.0
 
 
 def _tick(row: ListRow, column: int, level: int, age: str, icons: str) -> str:

@@ -69,15 +69,17 @@ def test_an_empty_page_has_no_rows() -> None:
     assert objects_of(parsed(listing([]), "list_objects_v2")) == []
 
 
+KEY, TIME, SIZE = "<Key>a</Key>", f"<LastModified>{WRITTEN}</LastModified>", "<Size>2</Size>"
+OWNER = "<Owner><ID>x</ID><DisplayName>y</DisplayName></Owner>"
+CHECKSUMS = "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumAlgorithm>SHA256</ChecksumAlgorithm>"
+
+
 @pytest.mark.parametrize(
     "row",
     [
-        f"<Contents><Size>2</Size><Key>a</Key><ETag>&quot;{ETAG}&quot;</ETag>"
-        f"<LastModified>{WRITTEN}</LastModified></Contents>",
-        f"<Contents><ETag>{ETAG}</ETag><LastModified>{WRITTEN}</LastModified><Size>2</Size><Key>a</Key>"
-        "<Owner><ID>x</ID><DisplayName>y</DisplayName></Owner></Contents>",
-        f"<Contents xmlns='x'><Key>a</Key><LastModified>{WRITTEN}</LastModified><ETag>{ETAG}</ETag>"
-        "<Size>2</Size></Contents>",
+        f"<Contents>{SIZE}{KEY}<ETag>&quot;{ETAG}&quot;</ETag>{TIME}</Contents>",
+        f"<Contents><ETag>{ETAG}</ETag>{TIME}{SIZE}{KEY}{OWNER}</Contents>",
+        f"<Contents xmlns='x'>{KEY}{TIME}<ETag>{ETAG}</ETag>{SIZE}</Contents>",
     ],
 )
 def test_elements_in_another_order_are_left_to_botocore_and_read_the_same(row: str) -> None:
@@ -89,11 +91,8 @@ def test_elements_in_another_order_are_left_to_botocore_and_read_the_same(row: s
 @pytest.mark.parametrize(
     "row",
     [
-        f'<Contents>\n <Key>a</Key>\n <LastModified>{WRITTEN}</LastModified>\n <ETag>"{ETAG}"</ETag>\n'
-        " <Size>2</Size>\n <Owner><ID>x</ID></Owner>\n</Contents>\n",
-        f"<Contents><Key>a</Key><LastModified>{WRITTEN}</LastModified><ETag>&#34;{ETAG}&#34;</ETag>"
-        "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumAlgorithm>SHA256</ChecksumAlgorithm><Size>2</Size>"
-        "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress></RestoreStatus></Contents>",
+        f'<Contents>\n {KEY}\n {TIME}\n <ETag>"{ETAG}"</ETag>\n {SIZE}\n {OWNER}\n</Contents>\n',
+        f"<Contents>{KEY}{TIME}<ETag>&#34;{ETAG}&#34;</ETag>{CHECKSUMS}{SIZE}{OWNER}</Contents>",
     ],
 )
 def test_white_space_and_further_elements_do_not_slow_a_page_down(row: str) -> None:
@@ -119,7 +118,7 @@ def test_page_elements_between_the_rows_are_not_lost() -> None:
 def test_a_page_cut_short_is_an_error_and_not_a_short_page(keep: float) -> None:
     whole = listing([Kept(f"k{n}") for n in range(20)])
     body = whole.body[: int(len(whole.body) * keep)]
-    with pytest.raises(Exception, match="500|Unable to parse"):
+    with pytest.raises(Exception, match=r"500|Unable to parse"):
         parsed(Answer(200, body, whole.headers), "list_objects_v2")
 
 
@@ -198,9 +197,69 @@ def test_attributes_stay_as_dynamodb_writes_them() -> None:
     assert answer["LastEvaluatedKey"] == {"LockID": {"S": "q"}}
 
 
+def scanned(items: str) -> list[TableItem] | None:
+    """What the hook makes of a Scan answer with this array."""
+    taken: dict[str, Any] = {}
+    body = f'{{"Items":[{items}],"Count":1}}'.encode()
+    fast_pages._take_items({"body": body, "status_code": 200}, taken)
+    return items_of(taken)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        '{"LockID":{"S":"b/k-md5"},"Digest":{"S":"x"}}',
+        '{"Digest":{"S":"x"},"LockID":{"S":"b/k-md5"}}',
+        '{ "Digest" : {"S" : "x"}, "LockID" : {"S" : "b/k-md5"} }',
+        '{"LockID":{"S":"b\\/k-md5"},"Digest":{"S":"\\u0078"}}',
+    ],
+)
+def test_a_digest_is_the_same_however_the_service_spells_it(item: str) -> None:
+    assert scanned(item) == [TableItem("b/k-md5", None, {"S": "x"})]
+
+
+def test_locks_among_digests_are_read_with_them() -> None:
+    digest, lock = (
+        '{"LockID":{"S":"b/k-md5"},"Digest":{"S":"x"}}',
+        '{"LockID":{"S":"b/k"},"Info":{"S":"{\\"ID\\":1}"}}',
+    )
+    found = scanned(f"{digest},{lock},{digest.replace('b/k', 'b/l')}")
+    assert found is not None
+    assert sorted(found) == [
+        TableItem("b/k", {"S": '{"ID":1}'}, None),
+        TableItem("b/k-md5", None, {"S": "x"}),
+        TableItem("b/l-md5", None, {"S": "x"}),
+    ]
+
+
+def test_what_looks_like_a_digest_within_an_attribute_is_part_of_it() -> None:
+    inner = '{"LockID":{"S":"b/other-md5"},"Digest":{"S":"x"}}'
+    nested = f'{{"LockID":{{"S":"b/k-md5"}},"Digest":{{"M":{inner}}}}}'
+    assert scanned(nested) == [TableItem("b/k-md5", None, {"M": json.loads(inner)})]
+    told = json.dumps({"LockID": {"S": "b/k"}, "Info": {"S": inner}})
+    assert scanned(f"{told},{inner}") == [
+        TableItem("b/other-md5", None, {"S": "x"}),
+        TableItem("b/k", {"S": inner}, None),
+    ]
+
+
+@settings(max_examples=300)
+@given(items=st.lists(st.tuples(st.text(), st.text()), max_size=5))
+def test_every_digest_comes_back_as_it_went(items: list[tuple[str, str]]) -> None:
+    written = [{"LockID": {"S": name}, "Digest": {"S": digest}} for name, digest in items]
+    for ascii_only in (False, True):
+        text = ",".join(json.dumps(item, ensure_ascii=ascii_only, separators=(",", ":")) for item in written)
+        found = scanned(text)
+        assert found is not None
+        assert sorted(found, key=repr) == sorted(
+            (TableItem(name, None, {"S": digest}) for name, digest in items), key=repr
+        )
+
+
 def test_one_item_is_read_the_same_way() -> None:
-    item = {"LockID": {"S": "b/k"}, "Info": {"M": {"deep": {"L": [{"NULL": True}]}}}}
-    assert items_of(parsed(dynamo({"Item": item}), "get_item")) == [TableItem("b/k", item["Info"], None)]
+    info = {"M": {"deep": {"L": [{"NULL": True}]}}}
+    answer = parsed(dynamo({"Item": {"LockID": {"S": "b/k"}, "Info": info}}), "get_item")
+    assert items_of(answer) == [TableItem("b/k", info, None)]
     assert items_of(parsed(dynamo({}), "get_item")) == []
 
 

@@ -170,6 +170,15 @@ def test_a_state_is_hashed_and_its_header_read(emulator: Emulator) -> None:
     assert s3.requests.counts["get"] == 1
 
 
+def test_an_object_of_no_bytes_is_there_and_empty(emulator: Emulator) -> None:
+    bucket = emulator.make_bucket()
+    emulator.s3.put_object(Bucket=bucket, Key="k", Body=b"")
+    state = reader(emulator, bucket).read_state("k")
+    assert isinstance(state, StateObject)
+    assert isinstance(state.body, Body)
+    assert (state.size, state.body.kind) == (0, BodyKind.EMPTY)
+
+
 def test_a_large_body_is_read_whole(emulator: Emulator) -> None:
     bucket = emulator.make_bucket()
     body = (

@@ -61,7 +61,7 @@ class SqlBoard:
     def generation(self) -> int:
         """Grows with every change of a row or of a backend's health."""
         with reading(self._engine) as connection:
-            return connection.execute(_GENERATION).scalar_one()
+            return int(connection.execute(_GENERATION).scalar_one())
 
     def page(self, query: Query) -> Page:
         """One page, read along an index from the cursor on. A cursor that is not one of this order gives the first page.

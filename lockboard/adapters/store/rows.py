@@ -98,8 +98,8 @@ def to_list_row(row: Row[Any]) -> ListRow:
 
 def to_state_row(row: Row[Any]) -> StateRow:
     """From the columns of WHOLE."""
-    *values, document = row
-    return StateRow(*values, document=json.loads(document))
+    values: list[Any] = list(row)
+    return StateRow(*values[:-1], json.loads(values[-1]))
 
 
 def report_to_text(report: BackendReport) -> str:

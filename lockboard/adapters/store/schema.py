@@ -1,4 +1,4 @@
-"""The tables of the inventory, as they are after the last migration.
+"""The tables of the inventory as statements see them; the migrations make them, and the indexes.
 
 Every text that is compared or ordered has the binary collation, so that both databases order alike, by code point.
 """
@@ -10,7 +10,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Double,
-    Index,
     Integer,
     MetaData,
     SmallInteger,
@@ -138,32 +137,4 @@ def head(text_column: ColumnElement[str]) -> ColumnElement[str]:
 
 HAS_HOLDER = text("holder <> ''")
 HAS_DIGEST = text("digest <> ''")
-_LOCKED = text("locked_since IS NOT NULL")
-
-Index(
-    "states_by_kind",
-    states.c.kind,
-    states.c.rank,
-    states.c.place,
-    states.c.id,
-    states.c.locked_since,
-    states.c.modified,
-)
-Index("states_by_rank", states.c.rank, states.c.place, states.c.id, states.c.kind)
-Index("states_by_place", states.c.place, states.c.id, states.c.kind)
-Index("states_by_backend_rank", states.c.backend, states.c.rank, states.c.place, states.c.id, states.c.kind)
-Index("states_by_backend_place", states.c.backend, states.c.place, states.c.id, states.c.kind)
-Index("states_by_modified", states.c.modified, states.c.place, states.c.id, states.c.kind)
-Index(
-    "states_by_lock_age",
-    states.c.locked_since,
-    states.c.place,
-    states.c.id,
-    states.c.kind,
-    sqlite_where=_LOCKED,
-    postgresql_where=_LOCKED,
-)
-Index("states_by_generation", states.c.generation)
-Index("states_by_holder", head(states.c.holder), sqlite_where=HAS_HOLDER, postgresql_where=HAS_HOLDER)
-Index("states_by_digest", head(states.c.digest), sqlite_where=HAS_DIGEST, postgresql_where=HAS_DIGEST)
-Index("lock_ids_by_lock_id", head(lock_ids.c.lock_id))
+"""What the indexes on holders and digests leave out; no bound parameters either."""

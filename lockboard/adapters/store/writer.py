@@ -9,7 +9,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, Dialect, Table, and_, bindparam, delete, insert, select, text, update
 
 from lockboard.adapters.store.rows import Prepared, lock_ids_of, prepare, storable
 from lockboard.adapters.store.schema import HISTORY_LIMIT, documents, history, kinds, lock_ids, meta, states
@@ -170,17 +170,26 @@ class Writer:
 
     def _upsert(self, table: Table, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
         # Given to the driver as it is: taking 100,000 rows through SQLAlchemy costs more than the database does.
-        self._connection.exec_driver_sql(_upsert_text(table, names, self._connection.dialect.name), list(rows))
+        dialect = self._connection.dialect
+        statement = _upsert_text(table, names, dialect)
+        if dialect.name == "sqlite":
+            self._connection.exec_driver_sql(statement, list(rows))
+        else:
+            self._connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
 
 
 @cache
-def _upsert_text(table: Table, names: tuple[str, ...], dialect: str) -> str:
-    """INSERT .. ON CONFLICT DO UPDATE with a placeholder for each name, in this order."""
-    key = [column.name for column in table.primary_key] if table is not states else ["id"]
-    mark = "?" if dialect == "sqlite" else "%s"
+def _upsert_text(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
+    """INSERT .. ON CONFLICT DO UPDATE of these columns: on SQLite for one row, on PostgreSQL for arrays of many."""
+    key = ["id"] if table is states else [column.name for column in table.primary_key]
     updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
+    if dialect.name == "sqlite":
+        source = f"VALUES ({', '.join('?' * len(names))})"
+    else:
+        arrays = ", ".join(f"%s::{table.c[name].type.compile(dialect).partition(" COLLATE")[0]}[]" for name in names)
+        source = f"SELECT * FROM unnest({arrays})"
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))}) "  # noqa: S608
+        f"INSERT INTO {table.name} ({', '.join(names)}) {source} "  # noqa: S608  names of our own columns
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates}"
     )
 

@@ -55,8 +55,10 @@ def _create_states() -> None:
 
 def _index_states() -> None:
     op.create_index("states_by_kind", "states", ["kind", "rank", "place", "id", "locked_since", "modified"])
-    op.create_index("states_by_rank", "states", ["rank", "place", "id", "kind"])
-    op.create_index("states_by_place", "states", ["place", "id", "kind"])
+    # With the text, a search along an index need not read the rows it passes over. PostgreSQL limits the size of an entry.
+    text = ["search"] if op.get_bind().dialect.name == "sqlite" else []
+    op.create_index("states_by_rank", "states", ["rank", "place", "id", "kind", *text])
+    op.create_index("states_by_place", "states", ["place", "id", "kind", *text])
     op.create_index("states_by_backend_rank", "states", ["backend", "rank", "place", "id", "kind"])
     op.create_index("states_by_backend_place", "states", ["backend", "place", "id", "kind"])
     op.create_index("states_by_modified", "states", ["modified", "place", "id", "kind"])
