@@ -171,6 +171,7 @@ def _spoken_skew(skew: timedelta | None) -> str:
 def collect(config_path: Path | None) -> None:
     """Keep the inventory true: refresh every backend again and again. One such process is enough."""
     from lockboard.services.collect import collect as run
+    from lockboard.services.collect import pause
     from lockboard.wiring import open_backends, open_store
 
     settings = _settings(config_path)
@@ -180,9 +181,8 @@ def collect(config_path: Path | None) -> None:
     try:
         _, inventory, _ = open_store(settings)
         inventory.forget_backends([backend.name for backend in settings.backends])
-        refreshers = [
-            (opened.backend.name, opened.refresher(inventory)) for opened in open_backends(settings)
-        ]
+        backends = open_backends(settings, sleep=pause(stop))
+        refreshers = [(opened.backend.name, opened.refresher(inventory)) for opened in backends]
         run(refreshers, settings.refresh.every, stop, _logger())
     except LockboardError as error:
         _fail(error)

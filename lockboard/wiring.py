@@ -6,6 +6,7 @@ Used by the command line and the web application.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +39,7 @@ class OpenBackend:
     table: DynamoLockTable | None
 
     def probe(self) -> list[Probe]:
-        """Try every permission once, through clients of its own: the readers' clients parse listings themselves."""
+        """Try every permission once, through other clients: the readers' own parse listings themselves."""
         settings = self.settings
         return probe_backend(
             open_session(self.access), settings.bucket, settings.dynamodb_table, settings.prefix
@@ -48,16 +49,20 @@ class OpenBackend:
         return Refresher(self.backend, self.states, self.table, inventory, utc_now, time.monotonic)
 
 
-def open_backends(settings: Settings, settle: timedelta = timedelta(seconds=10)) -> list[OpenBackend]:
-    """The clients of every backend; nothing is sent yet.
+def open_backends(
+    settings: Settings,
+    settle: timedelta = timedelta(seconds=10),
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[OpenBackend]:
+    """The clients of every backend; nothing is sent yet. `sleep` is how a scan waits for the table's budget.
 
     Raises:
         SettingsError: a profile or region is unknown.
     """
-    return [_open(backend, settle) for backend in settings.backends]
+    return [_open(backend, settle, sleep) for backend in settings.backends]
 
 
-def _open(settings: BackendSettings, settle: timedelta) -> OpenBackend:
+def _open(settings: BackendSettings, settle: timedelta, sleep: Callable[[float], None]) -> OpenBackend:
     access = Access(
         region=settings.region,
         profile=settings.profile,
@@ -70,9 +75,7 @@ def _open(settings: BackendSettings, settle: timedelta) -> OpenBackend:
     states = S3States(clients.s3, settings.bucket, utc_now, bodies=clients.bodies)
     table = None
     if settings.dynamodb_table:
-        table = DynamoLockTable(
-            clients.dynamodb, settings.dynamodb_table, utc_now, time.monotonic, time.sleep
-        )
+        table = DynamoLockTable(clients.dynamodb, settings.dynamodb_table, utc_now, time.monotonic, sleep)
     return OpenBackend(settings, settings.backend(settle), access, states, table)
 
 
