@@ -19,7 +19,7 @@
     return parts.filter(Boolean).join(" ");
   };
   const age = (iso) => (Date.now() - Date.parse(iso)) / 1000;
-  const ages = () => document.querySelectorAll("[data-ago]").forEach((e) => { e.textContent = span(age(e.dataset.ago)); });
+  const ages = () => document.querySelectorAll(".ago").forEach((e) => { const text = span(age(e.dateTime)); if (e.textContent !== text) e.textContent = text; });
 
   let dataAt = "", missed = 0, waiting = 0, calmUntil = 0, touched = 0, timer = 0, focused = false;
   const pace = Number(root.dataset.refresh) * 1000;
@@ -106,6 +106,7 @@
     const ours = from.id === "pulse" || from.id === "region";
     if (response.status >= 400) { if (ours) missed += 1; else at("said").textContent = `The server answered ${response.status}.`; }
     else missed = 0;
+    if (from.id === "pulse" && response.status === 204) region().dataset.rev = response.headers.get("Lockboard-Generation");
     dataAt = response.headers.get("Lockboard-Data-At") || dataAt;
     clock();
   });

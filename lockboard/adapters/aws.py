@@ -195,7 +195,8 @@ _KINDS = {
 
 
 class Meter:
-    """Counts the requests that its clients send, retries too, and keeps the time of the last answer.
+    """Counts the requests that its clients send, retries too, and knows how far apart the clocks were at the
+    last answer.
 
     A client belongs to one meter: two on the same client would both count.
     """
@@ -204,7 +205,7 @@ class Meter:
         self.requests = Requests()
         self._clock = clock
         self._lock = threading.Lock()
-        self._answered: tuple[str, datetime] | None = None
+        self._skew: timedelta | None = None
         for client in {id(client): client for client in clients}.values():
             client.meta.events.register("before-send", self._sent)
             client.meta.events.register("response-received", self._received)
@@ -213,13 +214,7 @@ class Meter:
         """Our clock minus the service's at the last answer, to the second that its Date header has; None
         without one.
         """
-        if self._answered is None:
-            return None
-        date, ours = self._answered
-        try:
-            return ours - parsedate_to_datetime(date)
-        except (ValueError, TypeError):
-            return None
+        return self._skew
 
     def _sent(self, event_name: str, **_: object) -> None:
         kind = _KINDS.get(event_name.rpartition(".")[2], "other")
@@ -232,11 +227,18 @@ class Meter:
         if response_dict is None:
             return
         if date := response_dict["headers"].get("Date"):
-            self._answered = (date, self._clock())
+            self._skew = _difference(self._clock(), date)
         code = (parsed_response or {}).get("Error", {}).get("Code")
         if code in THROTTLES or response_dict["status_code"] == 429:
             with self._lock:
                 self.requests.throttled += 1
+
+
+def _difference(ours: datetime, date: str) -> timedelta | None:
+    try:
+        return ours - parsedate_to_datetime(date)
+    except (ValueError, TypeError):
+        return None
 
 
 # ------------------------------------------------------------------ errors

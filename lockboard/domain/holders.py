@@ -174,7 +174,7 @@ def _judge_age(
     seen: Observation, lock: Lock, age: timedelta | None, policy: Policy, now: datetime, holder: str
 ) -> LockFinding:
     if age is None or lock.since is None:
-        return LockFinding(LockStatus.LOCKED, f"Locked by {holder}; its age is not known.", True)
+        return LockFinding(LockStatus.LOCKED, f"Locked by {holder}.", True)
     written = seen.state.last_modified if isinstance(seen.state, StateObject) else lock.since
     wrote_since = written > lock.since
     quiet = now - max(lock.since, written)

@@ -54,7 +54,7 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
 
 
 def _may_be_alive(lock: LockFinding, locks: tuple[Lock, ...]) -> bool:
-    """Whether somebody may well be at work; beside an unreadable record it is the holder of the readable one."""
+    """Whether somebody may well be at work: beside an unreadable record, the holder of the readable one."""
     beside = lock.status is LockStatus.LOCK_UNREADABLE and any(held.readable for held in locks)
     return beside or lock.status in _LIVE
 

@@ -82,6 +82,11 @@ def backend_entry(report: BackendReport) -> dict[str, Any]:
     }
 
 
+def never_read(name: str) -> dict[str, Any]:
+    """The entry of a backend that no refresh has read yet: not complete."""
+    return {"name": name, "complete": False, "error": "not read yet", "states": 0, "requests": {}}
+
+
 def scan(
     refreshers: Sequence[Refresher], board: Board, clock: Clock, sleep: Callable[[float], None]
 ) -> ScanResult:

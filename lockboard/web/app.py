@@ -24,7 +24,7 @@ __all__ = ["ROOT", "Services", "SettingLine", "build_app"]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
-"""The folder of `templates/` and `static/`: the package where it was installed, the project where it is edited."""
+"""The folder of `templates/` and `static/`: the package where installed, the project where edited."""
 
 LARGEST_REQUEST = 64 * 1024
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -55,9 +55,9 @@ def build_app(
 ) -> Flask:
     """Join everything. Opens nothing: what is slow or may fail is in `services`.
 
-    Args:
-        trusted_hosts: names this server answers to, without port; one that starts with a dot stands for every name below it.
-        monotonic: seconds that only grow, for how long a read of the store is kept.
+    `trusted_hosts` are the names this server answers to, without port; one that starts with a dot stands for
+    every name below it. `monotonic` gives seconds that only grow, which say how long a read of the
+    store is kept.
     """
     app = Flask("lockboard", root_path=str(ROOT), template_folder="templates", static_folder=None)
     app.config.update(

@@ -27,8 +27,8 @@ class BadQuery(ValueError):
 class Asked:
     """What a list's URL asks for.
 
-    age: locks held longer than this many seconds, 0 for any.  start: the number of the first row, as far as known; only shown.
-    The rest as in `Query`.
+    age: locks held longer than this many seconds, 0 for any.  start: the number of the first row, as far
+    as it is known; only shown.  The rest as in `Query`.
     """
 
     view: str = "attention"
@@ -84,7 +84,7 @@ class Asked:
 
 
 class Links:
-    """Addresses of lists that differ from one in a parameter or two. A page has fifty of them, so the rest is spelled once."""
+    """Addresses of lists that differ in a parameter or two: fifty on a page, so the rest is spelled once."""
 
     def __init__(self, wanted: Asked) -> None:
         first = wanted.but()
@@ -127,7 +127,11 @@ def _parameters(wanted: Asked) -> tuple[tuple[str, str], ...]:
 
 
 def asked(args: Mapping[str, str], view: str = "attention") -> Asked:
-    """Read a URL's parameters; `view` is meant where none is named. Raises BadQuery. Parameters that are not ours are passed over."""
+    """Read a URL's parameters; `view` is meant where none is named. Those that are not ours are passed over.
+
+    Raises:
+        BadQuery: a value is none that a list has.
+    """
     sort = args.get("sort") or "severity"
     return Asked(
         view=_one_of("view", args.get("view") or view, VIEWS),

@@ -40,7 +40,7 @@ _SORTS = (
 )
 
 _NATURAL = {"severity": "descending", "locked": "descending", "key": "ascending", "modified": "descending"}
-"""Which way each order runs in what its column shows: worst first, longest held first, by name, newest first."""
+"""Which way each order runs in what its column shows: worst, longest held, first by name, newest first."""
 _OTHER_WAY = {"ascending": "descending", "descending": "ascending"}
 
 
@@ -71,6 +71,7 @@ class Empty(NamedTuple):
 
 
 def blueprint(desk: Desk) -> Blueprint:
+    """The routes of the list."""
     pages = Blueprint("board", __name__)
 
     @pages.get("/")
@@ -93,7 +94,9 @@ def blueprint(desk: Desk) -> Blueprint:
             wanted = asked(request.args)
             if looks_pasted(wanted.text):
                 return _to_find(wanted.text, fragment)
-            html = render_region("board/states.html", "board/_region.html", **list_page(desk, snapshot, wanted))
+            html = render_region(
+                "board/states.html", "board/_region.html", **list_page(desk, snapshot, wanted)
+            )
             kept = desk.pages.keep(key, html, wanted.url())
         return _addressed(kept, fragment)
 
@@ -179,7 +182,10 @@ def _menus(desk: Desk, wanted: Asked, links: Links, counts: Mapping[str, int], s
     known = sorted(STATUS_TITLES.keys() & counts.keys(), key=STATUS_TITLES.__getitem__)
     backends = [
         Choice(links.to(backend=""), "Any backend", None, not wanted.backend),
-        *(Choice(links.to(backend=name), name, states.get(name), name == wanted.backend) for name in desk.backends),
+        *(
+            Choice(links.to(backend=name), name, states.get(name), name == wanted.backend)
+            for name in desk.backends
+        ),
     ]
     statuses = [
         Choice(links.to(status=""), "Any status", None, not wanted.status),
@@ -196,7 +202,8 @@ def _menus(desk: Desk, wanted: Asked, links: Links, counts: Mapping[str, int], s
         ),
     ]
     sorts = [
-        Choice(links.to(sort=sort_parameter(sort)), words, None, sort == wanted.sort) for sort, words in _SORTS
+        Choice(links.to(sort=sort_parameter(sort)), words, None, sort == wanted.sort)
+        for sort, words in _SORTS
     ]
     return Markup(  # noqa: S704 - escaped piece by piece
         _menu("Backend", wanted.backend, backends)
@@ -207,9 +214,10 @@ def _menus(desk: Desk, wanted: Asked, links: Links, counts: Mapping[str, int], s
 
 
 def _menu(name: str, chosen: str, choices: Sequence[Choice]) -> str:
-    summary = f'<summary class="chosen">{name}: <b>{escaped(chosen)}</b></summary>' if chosen else f"<summary>{name}</summary>"
+    summary = f'<summary class="chosen">{name}: <b>{escaped(chosen)}</b>' if chosen else f"<summary>{name}"
     items = "".join([_item(choice) for choice in choices])
-    return f'<details class="menu" name="menu" id="menu-{name[:4].lower()}">{summary}<ul>{items}</ul></details>\n'
+    opened = f'<details class="menu" name="menu" id="menu-{name[:4].lower()}">{summary}</summary>'
+    return f"{opened}<ul>{items}</ul></details>\n"
 
 
 def _item(choice: Choice) -> str:

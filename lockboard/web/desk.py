@@ -23,7 +23,7 @@ from lockboard.web.times import Moment, Times
 
 
 class SettingLine(NamedTuple):
-    """One setting as it is in force. `value` is fit to show, secrets masked; `source` is `file`, `environment` or `default`."""
+    """One setting in force. value: fit to show, secrets masked.  source: file, environment or default."""
 
     name: str
     value: str
@@ -87,7 +87,9 @@ class Desk:
         seen = {report.backend for report in snapshot.reports if report.data_at or report.error}
         return Health(
             data=times.moment(snapshot.data_at),
-            unread=[(report, times.moment(report.data_at)) for report in unread if report.error or report.data_at],
+            unread=[
+                (report, times.moment(report.data_at)) for report in unread if report.error or report.data_at
+            ],
             waiting=[name for name in self.backends if name not in seen],
             old=snapshot.data_at is not None and times.now - snapshot.data_at > self.old_after,
         )
@@ -110,14 +112,17 @@ def render_region(page: str, region: str, **context: object) -> str:
 
 
 def answer(html: str, status: int = 200) -> Response:
+    """The page with its nonce."""
     return page_response(html.replace(PLACEHOLDER, request.environ[NONCE]).encode("utf-8", "replace"), status)
 
 
 def page_response(body: bytes, status: int = 200) -> Response:
+    """HTML whose nonce is in its place."""
     return Response(body, status, content_type="text/html; charset=utf-8")
 
 
 def wants_fragment() -> bool:
+    """Whether htmx asks for a region; it asks for `full` when it restores history."""
     return request.environ.get("HTTP_HX_REQUEST_TYPE") == "partial"
 
 
@@ -146,7 +151,7 @@ class Assets:
         return self._urls[name]
 
     def version(self, name: str) -> str:
-        return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()[:12]
+        return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()[:8]
 
 
 def set_up_templates(app: Flask, assets: Assets, version: str) -> None:
@@ -161,4 +166,5 @@ def set_up_templates(app: Flask, assets: Assets, version: str) -> None:
 
 
 def favicon(count: int) -> str:
+    """Address of the tab's mark with a count."""
     return f"/favicon/{min(count, 100)}.svg"

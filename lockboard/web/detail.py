@@ -64,6 +64,7 @@ _STORES = {"dynamodb": "DynamoDB item", "tflock": ".tflock object"}
 
 
 def blueprint(desk: Desk) -> Blueprint:
+    """The routes of one key."""
     pages = Blueprint("detail", __name__)
 
     @pages.get("/s/<state_id>")
@@ -90,7 +91,7 @@ def _row(desk: Desk, state_id: str) -> StateRow:
     if row is None:
         abort(
             404,
-            "No state key has this address. It may have been deleted, or its backend is no longer configured.",
+            "No state key has this address. It may be gone, or its backend is no longer configured.",
         )
     return row
 
@@ -103,7 +104,7 @@ def _page(desk: Desk, row: StateRow, wanted: Asked, error: ReadError | None = No
 
 
 def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
-    """Everything the page prints; a document that lacks a part is shown without it, and what is missing is not known, never well."""
+    """Everything the page prints. A part that the document lacks is not known; it never counts as well."""
     snapshot, times, doc = desk.watch.snapshot(), desk.times(), row.document
     health = desk.health(snapshot, times)
     report = next((r for r in snapshot.reports if r.backend == row.backend), None)

@@ -29,7 +29,10 @@ _WORDS = {
     ),
     503: (
         "The inventory cannot be read",
-        "Lockboard's own database does not answer, so nothing can be said about any state. Terraform is not affected. This page works again once the database does.",
+        (
+            "Lockboard's own database does not answer, so nothing can be said about any state. Terraform is"
+            " not affected. This page works again once the database does."
+        ),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Lists for other programs: CSV that no spreadsheet takes for formulas, and the JSON contract. Both are sent as they are read."""
+"""For programs: CSV that no spreadsheet takes for formulas, and the JSON contract, sent as they are read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lockboard.domain.inventory import BackendReport, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.text import utc
 from lockboard.services.documents import served
+from lockboard.services.scan import backend_entry, never_read
 from lockboard.web.asked import asked
 from lockboard.web.desk import Desk
 
@@ -41,6 +42,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def blueprint(desk: Desk) -> Blueprint:
+    """The routes for programs."""
     pages = Blueprint("api", __name__, url_prefix="/api/v1")
 
     @pages.get("/states")
@@ -54,6 +56,7 @@ def blueprint(desk: Desk) -> Blueprint:
 
 
 def as_csv(rows: Iterable[StateRow], reports: Sequence[BackendReport], now: datetime) -> Response:
+    """One line for each key under COLUMNS."""
     checked = _checked(reports)
 
     def text() -> Iterator[str]:
@@ -72,9 +75,10 @@ def as_json(
     *,
     attachment: bool = True,
 ) -> Response:
+    """The JSON contract: `generated_at`, `backends`, `states`."""
     checked = _checked(reports)
     by_name = {report.backend: report for report in reports}
-    head = [backend_entry(name, by_name.get(name)) for name in backends]
+    head = [backend_entry(report) if (report := by_name.get(name)) else never_read(name) for name in backends]
 
     def text() -> Iterator[str]:
         yield f'{{"generated_at": {json.dumps(utc(now))},\n "backends": {json.dumps(head)},\n "states": ['
@@ -87,24 +91,10 @@ def as_json(
     return _streamed(text(), "application/json", f"lockboard-{now:%Y%m%dT%H%M%SZ}.json" if attachment else "")
 
 
-def backend_entry(name: str, report: BackendReport | None) -> dict[str, object]:
-    """A backend's entry of the JSON contract; one that was never read is not complete."""
-    if report is None:
-        return {"name": name, "complete": False, "error": "not read yet", "states": 0, "requests": {}}
-    return {
-        "name": name,
-        "complete": report.complete,
-        "error": report.error,
-        "states": report.states,
-        "requests": dict(report.requests),
-        "data_at": utc(report.data_at) if report.data_at else None,
-    }
-
-
 def cells(row: StateRow, now: datetime, checked_at: datetime | None) -> list[str]:
     """A row's fields as text, safe in a spreadsheet."""
     entry = served(row.document, now, checked_at)
-    lock = next(iter(entry.get("locks") or ()), {})
+    lock: Mapping[str, object] = next(iter(entry.get("locks") or ()), {})
     values = (
         row.backend,
         entry.get("bucket"),
@@ -147,7 +137,7 @@ def _checked(reports: Sequence[BackendReport]) -> dict[str, datetime | None]:
 
 
 def _streamed(text: Iterator[str], content_type: str, name: str) -> Response:
-    """The first piece is made before the answer starts, so that a store that fails still gives an error and not half a file."""
+    """The first piece is made before the answer starts, so a failing store gives an error, no half file."""
     pieces = _in_blocks(text)
     first = next(pieces, b"")
     headers = {"Content-Disposition": f'attachment; filename="{name}"'} if name else {}

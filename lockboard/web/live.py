@@ -1,4 +1,4 @@
-"""What keeps the pages cheap: one read of the generation for all viewers, and pages kept as long as they are true."""
+"""What keeps pages cheap: one read of the generation for all, and pages kept as long as they are true."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PLACEHOLDER = f"nonce-{secrets.token_hex(16)}"
 class Snapshot(NamedTuple):
     """What the store said last.
 
-    stamp: grows whenever the generation or a report differs from the look before.  data_at: the moment to which the
-    data is known to be true, that of the backend that is furthest behind among those that were read well (among all
+    stamp: grows whenever the generation or a report differs from the look before.  data_at: the moment to
+    which the data is known to be true, that of the backend furthest behind among those read well (among all,
     where none was); None where nothing was ever read.  headers: what tells a page of both.
     """
 
@@ -70,7 +70,10 @@ class Watch:
 def _snapshot(stamp: int, generation: int, reports: Sequence[BackendReport]) -> Snapshot:
     well = [report.data_at for report in reports if report.data_at and report.complete and not report.error]
     data_at = min(well or [report.data_at for report in reports if report.data_at], default=None)
-    headers = (("Lockboard-Generation", str(generation)), ("Lockboard-Data-At", utc(data_at) if data_at else ""))
+    headers = (
+        ("Lockboard-Generation", str(generation)),
+        ("Lockboard-Data-At", utc(data_at) if data_at else ""),
+    )
     return Snapshot(stamp, generation, reports, data_at, headers)
 
 

@@ -15,8 +15,8 @@ from lockboard.services.find import Finding, candidates, understand
 from lockboard.web.desk import Desk, answer, favicon, render
 from lockboard.web.rows import lines
 
-LONGEST_PASTE = 16_384
-"""Characters of a paste that are looked at; the longest message of Terraform with the longest key has under 4,000."""
+LONGEST_PASTE = 65_536
+"""Characters of a paste that are looked at; a message of Terraform has 4,000, the log around it more."""
 
 _PASTE = re.compile(
     r"s3://|arn:aws[a-z-]*:s3|https?://|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}(-md5)?$"
@@ -31,6 +31,7 @@ def looks_pasted(text: str) -> bool:
 
 
 def blueprint(desk: Desk) -> Blueprint:
+    """The routes that find."""
     pages = Blueprint("lookup", __name__)
 
     @pages.route("/find", methods=["GET", "POST"])
@@ -63,12 +64,10 @@ def _named(args: dict[str, str]) -> Finding:
 def search(desk: Desk, finding: Finding) -> Sequence[ListRow]:
     """The rows a finding means: by address, else by an exact value, else by a part of a name."""
     board = desk.board
-    if ids := candidates(finding, list(desk.backends.values())):
-        if rows := board.find(ids=ids):
-            return rows
-    if finding.exact and (rows := board.find(exact=shown(finding.exact))):
+    ids = candidates(finding, list(desk.backends.values()))
+    if ids and (rows := board.find(ids=ids)):
         return rows
-    if finding.holder and (rows := board.find(exact=shown(finding.holder))):
+    if finding.exact and (rows := board.find(exact=shown(finding.exact))):
         return rows
     return board.find(fragment=shown(finding.words)) if finding.words else ()
 

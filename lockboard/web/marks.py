@@ -1,7 +1,7 @@
-"""How each status is drawn: the name of its mark in icons.svg, its tone (a class of the style sheet) and its title.
+"""How each status is drawn: the name of its mark in icons.svg, its tone (a CSS class), its title.
 
-A state is drawn as a seal: its left half is the object, its right half the digest. They meet where they agree, stand
-apart where they do not, and a half that is missing is dashed. The padlock beside it is the lock.
+A state is drawn as a seal: its left half is the object, its right half the digest. They meet where they
+agree, stand apart where they do not, and a half that is missing is dashed. The padlock beside it is the lock.
 """
 
 from __future__ import annotations
@@ -107,10 +107,12 @@ def content_mark(status: str) -> Mark:
 
 
 def lock_mark(status: str) -> Mark:
+    """As `content_mark`, of a lock."""
     return LOCK.get(status) or Mark("lock-unknown", "unknown", status or "Not known")
 
 
 def effect_mark(status: str) -> Mark:
+    """As `content_mark`, of what Terraform does."""
     return EFFECT.get(status) or Mark("plan-unknown", "unknown", status or "Not known")
 
 

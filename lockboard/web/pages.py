@@ -22,6 +22,7 @@ _SKEW_LIMIT = 60.0
 
 
 def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
+    """The routes of the pages that are about Lockboard itself."""
     pages = Blueprint("pages", __name__)
 
     @pages.get("/health")
@@ -77,6 +78,7 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
 
 
 def health_page(desk: Desk) -> dict[str, object]:
+    """Everything the page prints."""
     snapshot, times = desk.watch.snapshot(), desk.times()
     attention = desk.counted(snapshot)[0].get("attention", 0)
     by_name = {report.backend: report for report in snapshot.reports}

@@ -18,7 +18,7 @@ SWITCH = ("on", "off")
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """zone: an IANA name.  refresh: seconds between two looks for news, or `off`.  shortcuts: `on` or `off`."""
+    """zone: an IANA name.  refresh: seconds between two looks, or `off`.  shortcuts: one of SWITCH."""
 
     zone: str = "UTC"
     theme: str = "auto"
@@ -41,6 +41,7 @@ def zones() -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def zone(name: str) -> ZoneInfo:
+    """The zone of one of `zones()`."""
     return ZoneInfo(name)
 
 
@@ -62,6 +63,7 @@ def _offered(value: str | None, choices: tuple[str, ...], default: str) -> str:
 
 @lru_cache(maxsize=256)
 def from_cookie(value: str) -> Preferences:
+    """The preferences that `Preferences.cookie` wrote."""
     return chosen(dict(zip(Preferences.__dataclass_fields__, value.split("."), strict=False)))
 
 

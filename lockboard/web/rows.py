@@ -1,4 +1,4 @@
-"""Lines of the list. A page is made of fifty of them, so the list's rows are written here and not by a template."""
+"""Lines of the list. A page is made of fifty of them, so its rows are written here and not by a template."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Line(NamedTuple):
 def lines(rows: Iterable[ListRow], times: Times, query: str, late: Mapping[str, str]) -> list[Line]:
     """Every row, also one whose fields cannot be used.
 
-    `query` is the list's canonical query string, which links to a key carry along; `late` says for each backend
-    that could not be read when its rows were last known to be true.
+    `query` is the list's canonical query string, which links to a key carry along; `late` says for each
+    backend that could not be read when its rows were last true.
     """
     suffix = f"?{query}" if query else ""
     return [line(row, times, suffix, late.get(row.backend, "")) for row in rows]
@@ -126,8 +126,9 @@ def _table_row(line: Line, icons: str) -> str:
     return (
         f'<tr role="row" id="r-{e(line.id)}" class="row edge-{line.tone}">'
         f'<td role="cell" class="c-state">{_mark(line.content, icons)}{_mark(line.lock, icons)}</td>'
-        f'<td role="cell" class="c-key"><a class="key" href="{e(line.href)}"><span class="dim">{e(line.before)}</span>'
-        f'<b>{e(line.name)}</b><span class="dim">{e(line.behind)}</span></a>'
+        f'<td role="cell" class="c-key"><a class="key" href="{e(line.href)}">'
+        f'<span class="dim">{e(line.before)}</span><b>{e(line.name)}</b>'
+        f'<span class="dim">{e(line.behind)}</span></a>'
         f'<span class="why"><span class="backend">{e(line.backend)}</span>{late}{e(line.summary)}</span></td>'
         f'<td role="cell" class="c-plan">{_mark(line.plan, icons)}</td>'
         f'<td role="cell" class="c-held">{_held(line)}</td>'
@@ -146,8 +147,8 @@ def _held(line: Line) -> str:
     held = line.since
     work = f"{escaped(line.operation)}, " if line.operation else ""
     since = (
-        f'<time datetime="{held.iso}" title="{held.long}"><b data-ago="{held.iso}">{held.age}</b> '
-        f'<span class="dim">{work}{held.short}</span></time>'
+        f'<b><time class="ago" datetime="{held.iso}" title="{held.long}">{held.age}</time></b> '
+        f'<span class="dim">{work}{held.short}</span>'
         if held.iso
         else ""
     )
@@ -162,7 +163,7 @@ def _written(line: Line) -> str:
     if not at.iso:
         return "" if line.content.tone == "unknown" else '<span class="dim">no object</span>'
     return (
-        f'<time datetime="{at.iso}" title="{at.long}"><span data-ago="{at.iso}">{at.age}</span> ago</time> '
+        f'<time class="ago" datetime="{at.iso}" title="{at.long}">{at.age}</time> ago '
         f'<span class="dim">{line.size}</span>'
     )
 
@@ -170,9 +171,8 @@ def _written(line: Line) -> str:
 def _digest(line: Line) -> str:
     if line.digest:
         return f'<span class="digest"><code>{escaped(line.digest)}</code> {line.digest_note}</span>'
-    if not line.digest_note:
-        return ""
-    return f'<span class="digest">{"no digest" if line.digest_note == "none" else "digest " + line.digest_note}</span>'
+    words = {"none": "no digest", "malformed": "digest malformed"}.get(line.digest_note, "")
+    return f'<span class="digest">{words}</span>' if words else ""
 
 
 def escaped(text: str) -> str:
@@ -194,7 +194,11 @@ def split_key(key: str) -> tuple[str, str, str]:
 
 def operation_words(operation: str) -> str:
     """`OperationTypeApply` is `apply` to everybody but Terraform."""
-    return operation.removeprefix("OperationType").lower() if operation.startswith("OperationType") else operation
+    return (
+        operation.removeprefix("OperationType").lower()
+        if operation.startswith("OperationType")
+        else operation
+    )
 
 
 def digest_words(content: str, digest: str) -> tuple[str, str]:

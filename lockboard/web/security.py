@@ -17,8 +17,21 @@ NONCE = "lockboard.nonce"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; "
-    "object-src 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types htmx; script-src 'nonce-"
+    "default-src 'none'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
+    "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types htmx; script-src 'nonce-"
+)
+_NOTHING_PERMITTED = ", ".join(
+    f"{feature}=()"
+    for feature in (
+        "accelerometer",
+        "camera",
+        "display-capture",
+        "geolocation",
+        "microphone",
+        "payment",
+        "usb",
+    )
 )
 _HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -26,10 +39,7 @@ _HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
-    (
-        "Permissions-Policy",
-        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), payment=(), usb=()",
-    ),
+    ("Permissions-Policy", _NOTHING_PERMITTED),
     ("Vary", "HX-Request-Type"),
 )
 _NO_STORE = ("Cache-Control", "no-store")
@@ -37,7 +47,7 @@ _HSTS = ("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 
 
 class SecurityHeaders:
-    """Middleware, so that answers made before or after the views (errors, static files) carry the headers too.
+    """Middleware, so that answers made before or after the views (errors, files) carry the headers too.
 
     `Cache-Control` stays as the view set it; HSTS is sent over https only, as its RFC asks.
     """
@@ -65,7 +75,7 @@ class SecurityHeaders:
 
 
 def guard(app: Flask, trusted_hosts: Sequence[str]) -> None:
-    """Refuse requests for another host's name (400), and changes that did not start on one of our own pages (403)."""
+    """Refuse requests for another host's name (400), and changes that did not start on our pages (403)."""
     exact = frozenset(name.lower() for name in trusted_hosts if not name.startswith("."))
     suffixes = tuple(name.lower() for name in trusted_hosts if name.startswith("."))
 

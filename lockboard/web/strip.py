@@ -63,7 +63,7 @@ class Strip(NamedTuple):
 def strip(
     held: Sequence[ListRow], times: Times, limit_of: Callable[[ListRow], timedelta | None], icons: str
 ) -> Strip:
-    """Lay out the locks of `held` (oldest first); `limit_of` gives a key's stale limit, `icons` is the sprite's URL."""
+    """Lay out the locks of `held`, oldest first. `limit_of`: a stale limit.  `icons`: the sprite's URL."""
     now = times.now.timestamp()
     columns: Counter[int] = Counter()
     ticks = []
@@ -94,13 +94,14 @@ def position(age: float) -> float:
 
 
 def _tick(row: ListRow, column: int, level: int, age: str, icons: str) -> str:
-    """A padlock that is a link. The keyboard reaches the same keys in the list, so it is left out of the tab order."""
+    """A padlock that is a link, left out of the tab order: the keyboard reaches the same keys in the list."""
     who = f", {row.holder}" if row.holder else ""
     work = f", {operation_words(row.operation)}" if row.operation else ""
     return (
         f'<a class="tone-{tone_of(row.rank)}" href="/s/{escaped(row.id)}" tabindex="-1">'
         f"<title>{escaped(f'{row.key}: held for {age}{work}{who}')}</title>"
-        f'<svg x="{_per_cent(column / _COLUMNS)}" y="{_GROUND - _STEP * (level + 1)}" width="20" height="20" overflow="visible">'
+        f'<svg x="{_per_cent(column / _COLUMNS)}" y="{_GROUND - _STEP * (level + 1)}" width="20" height="20"'
+        ' overflow="visible">'
         '<rect x="-10" width="20" height="20" opacity="0"/>'
         f'<use x="-10" width="20" height="20" href="{icons}#{lock_mark(row.lock).icon}"/></svg></a>'
     )

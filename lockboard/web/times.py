@@ -9,7 +9,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class Moment(NamedTuple):
-    """iso: RFC 3339 in UTC.  age: how long ago.  short: to the minute, with the zone.  long: to the second, with the zone."""
+    """iso: RFC 3339 in UTC.  age: how long ago.  short, long: to the minute, to the second, with the zone."""
 
     iso: str
     age: str

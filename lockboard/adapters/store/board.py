@@ -64,9 +64,11 @@ class SqlBoard:
             return int(connection.execute(_GENERATION).scalar_one())
 
     def page(self, query: Query) -> Page:
-        """One page, read along an index from the cursor on. A cursor that is not one of this order gives the first page.
+        """One page, read along an index from the cursor on. A cursor that is not one of this order gives
+        the first page.
 
-        Going back to where fewer rows than a page are left gives the first page whole; going on past the last gives the last.
+        Going back to where fewer rows than a page are left gives the first page whole; going on past the
+        last gives the last.
         """
         limit = max(1, min(query.limit, PAGE_LIMIT))
         with reading(self._engine) as connection:
@@ -121,7 +123,8 @@ class SqlBoard:
     def export(self, query: Query) -> Iterator[StateRow]:
         """Every match in order, a batch at a time; no transaction is open between batches.
 
-        The matches are those of the first moment; a row deleted before its batch is left out, one changed comes as changed.
+        The matches are those of the first moment; a row deleted before its batch is left out, one changed
+        comes as changed.
         """
         with reading(self._engine) as connection:
             ids = self._listing(connection, query).ids()
@@ -151,8 +154,9 @@ class SqlBoard:
     def find(
         self, *, ids: Sequence[str] = (), exact: str = "", fragment: str = "", limit: int = 20
     ) -> Sequence[ListRow]:
-        """Rows with one of these ids, or with this exact key, holder, digest or lock ID; where there are none, rows in whose
-        `search` every word of `fragment` occurs. Worst first."""
+        """Rows with one of these ids, or with this exact key, holder, digest or lock ID; where there are
+        none, rows in whose `search` every word of `fragment` occurs. Worst first.
+        """
         wanted = {storable(id_) for id_ in ids}
         with reading(self._engine) as connection:
             if exact:
@@ -164,7 +168,9 @@ class SqlBoard:
         return self.page(Query(view="all", text=fragment, limit=limit)).rows
 
     def timeline(self, state_id: str, limit: int = 50) -> Sequence[tuple[datetime, str, str, str]]:
-        """When this key's verdict changed: (when, content, lock, holder), newest first, at most HISTORY_LIMIT of them."""
+        """When this key's verdict changed: (when, content, lock, holder), newest first, at most
+        HISTORY_LIMIT of them.
+        """
         lines = select(history.c.at, history.c.content, history.c.lock, history.c.holder).limit(limit)
         with reading(self._engine) as connection:
             found = connection.execute(

@@ -55,30 +55,24 @@ def open_engine(url: str) -> Engine:
     return _checked(_open_postgresql(address), address)
 
 
-def open_memory() -> Engine:
-    """A SQLite database in memory with all tables, gone when the engine is: for a scan that leaves nothing behind.
-
-    It has one connection, for which threads take turns.
-    """
-    from lockboard.adapters.store.migrate import migrate  # noqa: PLC0415  the two modules know each other
-
+def sqlite_engine(url: str | URL, connections: int, **options: Any) -> Engine:
+    """An engine whose connections and transactions are set up as the store needs them."""
     engine = create_engine(
-        "sqlite://",
+        url,
         poolclass=QueuePool,
-        pool_size=1,
+        pool_size=connections,
         max_overflow=0,
         hide_parameters=True,
-        connect_args={"check_same_thread": False},
+        connect_args={"check_same_thread": False, **options},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
-    migrate(engine)
     return engine
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction in which every statement sees the same moment. Raises StoreError where the database does not answer."""
+    """A transaction in which all statements see the same moment. StoreError if the database does not answer."""
     options: dict[str, Any] = {}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -91,7 +85,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine, *, much: bool = False) -> Iterator[tuple[Connection, int]]:
-    """The transaction of the only writer, and the generation it starts from; committed where the block ends well.
+    """The transaction of the only writer, and the generation it starts from; committed if the block ends well.
 
     Another writer is waited for, at most about 25 s on SQLite and 10 s on PostgreSQL; then StoreError.
     """
@@ -106,15 +100,16 @@ def writing(engine: Engine, *, much: bool = False) -> Iterator[tuple[Connection,
 
 @contextmanager
 def _room(connection: Connection) -> Iterator[None]:
-    """Memory for the pages that a great change touches, or SQLite would write and read each of them many times."""
-    if connection.dialect.name != "sqlite":
+    """Memory for what a great change touches, or SQLite would write and read the same pages many times."""
+    raw: Any = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
         yield
         return
-    connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB_TO_WRITE}")
+    raw.execute(f"PRAGMA cache_size = -{CACHE_KIB_TO_WRITE}")
     try:
         yield
     finally:
-        connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
+        raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
 
 def store_error(error: SQLAlchemyError) -> StoreError:
@@ -168,22 +163,12 @@ def _parsed(url: str) -> URL:
 def _open_sqlite(address: URL) -> Engine:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise StoreError(
-            f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, OLDEST_SQLITE))} or newer is needed"
+            f"SQLite {sqlite3.sqlite_version} is too old: {'.'.join(map(str, OLDEST_SQLITE))} is the oldest"
         )
     if address.query or not address.database or address.database == ":memory:":
         raise StoreError("the SQLite URL names a plain file: sqlite:////path/to/file")
     _make_private(Path(address.database))
-    engine = create_engine(
-        address,
-        poolclass=QueuePool,
-        pool_size=CONNECTIONS,
-        max_overflow=0,
-        hide_parameters=True,
-        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
-    )
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
+    return sqlite_engine(address, CONNECTIONS, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
 def _make_private(file: Path) -> None:
@@ -217,14 +202,16 @@ def _prepare_sqlite(raw: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer says so at once: one that began by reading could be refused in the middle, without being waited for.
+    # A writer says so at once: one that began by reading could be refused in the middle, not just waited for.
     writes = connection.get_execution_options().get("lockboard_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _open_postgresql(address: URL) -> Engine:
     try:
-        engine = create_engine(address, pool_size=CONNECTIONS, max_overflow=0, hide_parameters=True, pool_pre_ping=True)
+        engine = create_engine(
+            address, pool_size=CONNECTIONS, max_overflow=0, hide_parameters=True, pool_pre_ping=True
+        )
     except ModuleNotFoundError as error:
         raise StoreError("PostgreSQL needs its driver: pip install 'lockboard[postgres]'") from error
     event.listen(engine, "connect", _prepare_postgresql)
@@ -237,7 +224,7 @@ def _prepare_postgresql(raw: Any, _record: object) -> None:
         commits, encoding = cursor.fetchone() or ("", "")
         if commits not in DURABLE:
             raise StoreError(
-                f"PostgreSQL has synchronous_commit = {commits}: a commit could be lost after it was reported; set it to on"
+                f"PostgreSQL has synchronous_commit = {commits} and may lose what it called done: set it on"
             )
         if encoding != "UTF8":
             raise StoreError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from sys import intern
@@ -41,9 +41,9 @@ class SqlInventory:
     def apply(self, changes: Changes) -> int:
         """Write what differs in one transaction and return the generation.
 
-        `put` and `drop` may be iterators and are read once, a batch at a time. A row equal to the stored one is not
-        written; the report is stored with the number of rows that were (`report(...).rows_written`). Lines of the
-        timeline are dated `attempted_at`.
+        `put` and `drop` may be iterators and are read once, a batch at a time. A row equal to the stored
+        one is not written; the report is stored with the number of rows that were
+        (`report(...).rows_written`). Lines of the timeline are dated `attempted_at`.
         """
         with writing(self._engine, much=True) as (connection, generation):
             writer = Writer(connection, generation, changes.report.attempted_at)

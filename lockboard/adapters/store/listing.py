@@ -19,10 +19,10 @@ from lockboard.domain.inventory import COUNT_LIMIT, ListRow, Page
 class Listing:
     """A query's rows in order, read as far as is asked for.
 
-    Where they are few they are found first and then put in order; where they are many the index of the order is
-    walked, and it meets enough of them soon.
+    Where they are few they are found first and then put in order; where they are many the index of the
+    order is walked, and it meets enough of them soon.
 
-    order: how its rows stand.  total: how many they are, counted up to COUNT_LIMIT if `capped`.
+    order: how its rows stand. total: how many they are, counted up to COUNT_LIMIT if `capped`.
     """
 
     def __init__(self, connection: Connection, sieve: Sieve, order: Order) -> None:
@@ -34,7 +34,9 @@ class Listing:
         self._few = sieve.few_kinds or (sieve.total is None and not self.capped)
 
     def take(self, position: Position | None, limit: int, *, backward: bool) -> list[ListRow]:
-        """Up to `limit` rows after (before) the position, or from the start (the end), in the listing's order."""
+        """Up to `limit` rows after (before) the position, or from the start (the end), in the listing's
+        order.
+        """
         found = [to_list_row(row) for row in self._read(LISTED, position, limit, backward=backward)]
         return found[::-1] if backward else found
 
@@ -52,7 +54,12 @@ class Listing:
         return self._connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
 
     def _read(
-        self, columns: Sequence[ColumnElement[Any]], start: Position | None, limit: int | None, *, backward: bool
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        start: Position | None,
+        limit: int | None,
+        *,
+        backward: bool,
     ) -> list[Row[Any]]:
         found: list[Row[Any]] = []
         lanes = list(enumerate(self.order.lanes)) if self.total else []
@@ -60,7 +67,9 @@ class Listing:
             if start and (number > start.lane if backward else number < start.lane):
                 continue
             values = start.values if start and number == start.lane else None
-            query = self._lane(columns, lane, values, None if limit is None else limit - len(found), backward=backward)
+            query = self._lane(
+                columns, lane, values, None if limit is None else limit - len(found), backward=backward
+            )
             found += self._connection.execute(query).all()
             if len(found) == limit:
                 break

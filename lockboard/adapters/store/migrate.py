@@ -8,7 +8,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from lockboard.adapters.store.engine import WRITES, store_error
+from lockboard.adapters.store.engine import WRITES, sqlite_engine, store_error
 from lockboard.domain.errors import StoreError
 
 MIGRATIONS = "lockboard.adapters.store:migrations"
@@ -21,8 +21,8 @@ _WAIT = "60s"
 def migrate(engine: Engine) -> None:
     """Run every migration that has not run, in one transaction.
 
-    Two processes may call it at once: the second waits for the first and finds nothing to do. Raises StoreError,
-    also where the database was made by a newer version.
+    Two processes may call it at once: the second waits for the first and finds nothing to do. Raises
+    StoreError, also where the database was made by a newer version.
     """
     try:
         with engine.connect().execution_options(**WRITES) as connection, connection.begin():
@@ -35,6 +35,16 @@ def migrate(engine: Engine) -> None:
         raise StoreError(f"the database was made by another version of Lockboard: {error}") from error
     except SQLAlchemyError as error:
         raise store_error(error) from error
+
+
+def open_memory() -> Engine:
+    """A SQLite database in memory with all its tables, gone when the engine is: for a scan that leaves no trace.
+
+    It has one connection, for which threads take turns; a thread that holds it must not ask again.
+    """
+    engine = sqlite_engine("sqlite://", connections=1)
+    migrate(engine)
+    return engine
 
 
 def _take_turns(connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """The orders of a list, and where a row stands in one.
 
-An order is made of lanes that follow each other: rows that have the value it goes by, then those that have not (they come
-last in both directions). Within a lane, rows go by the lane's columns, the last of which is unique.
+An order is made of lanes that follow each other: rows that have the value it goes by, then those that have
+not (they come last in both directions). Within a lane, rows go by the lane's columns, the last of which is
+unique.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from lockboard.domain.inventory import ListRow
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """columns: the order within it.  by: the column that decides who belongs to it, None for all; `filled` or not."""
+    """columns: the order within it. by: the column that decides who belongs to it, None for all; `filled`
+    or not.
+    """
 
     columns: tuple[str, ...]
     by: str | None = None
@@ -62,7 +65,10 @@ class Order:
     def position(self, row: ListRow) -> Position:
         """Where a row stands."""
         number = next(number for number, lane in enumerate(self.lanes) if lane.holds(row))
-        values = (row.key[:PLACE_LENGTH] if name == "place" else getattr(row, name) for name in self.lanes[number].columns)
+        values = (
+            row.key[:PLACE_LENGTH] if name == "place" else getattr(row, name)
+            for name in self.lanes[number].columns
+        )
         return Position(number, tuple(values))
 
 
@@ -70,7 +76,9 @@ _BY_KEY = ("place", "id")
 
 
 def order_of(sort: str, *, descending: bool) -> Order:
-    """The order of one of SORTS: worst first, oldest lock first, keys by code point, newest change first; or the reverse."""
+    """The order of one of SORTS: worst first, oldest lock first, keys by code point, newest change first;
+    or the reverse.
+    """
     if sort == "severity":
         return Order(sort, descending, (Lane(("rank", *_BY_KEY), falling=descending),), backends=True)
     if sort == "key":

@@ -19,7 +19,9 @@ from lockboard.domain.inventory import BackendReport, ListRow, StateRow
 LISTED = tuple(states.c[name] for name in ListRow._fields)
 """What a list reads: never the document."""
 
-WHOLE = tuple((documents if field.name == "document" else states).c[field.name] for field in fields(StateRow))
+_FIELDS = tuple(field.name for field in fields(StateRow))
+WHOLE = tuple((documents if name == "document" else states).c[name] for name in _FIELDS)
+"""What makes a StateRow."""
 
 _TEXTS = tuple(field.name for field in fields(StateRow) if field.type == "str")
 _texts_of = attrgetter(*_TEXTS)
@@ -98,8 +100,8 @@ def to_list_row(row: Row[Any]) -> ListRow:
 
 def to_state_row(row: Row[Any]) -> StateRow:
     """From the columns of WHOLE."""
-    values: list[Any] = list(row)
-    return StateRow(*values[:-1], json.loads(values[-1]))
+    values = dict(zip(_FIELDS, row, strict=True))
+    return StateRow(**{**values, "document": json.loads(values["document"])})
 
 
 def report_to_text(report: BackendReport) -> str:

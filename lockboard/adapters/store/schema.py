@@ -1,6 +1,7 @@
 """The tables of the inventory as statements see them; the migrations make them, and the indexes.
 
-Every text that is compared or ordered has the binary collation, so that both databases order alike, by code point.
+Every text that is compared or ordered has the binary collation, so that both databases order alike, by code
+point.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from sqlalchemy import (
 )
 
 PLACE_LENGTH = 400
-"""Characters of a key that lists are ordered by; two longer keys that begin alike stand in the order of their ids.
+"""Characters of a key that lists are ordered by; two longer keys that begin alike stand in the order of
+their ids.
 
-PostgreSQL refuses an index entry beyond 2,704 bytes, and a hostile text may be longer than that."""
+PostgreSQL refuses an index entry beyond 2,704 bytes, and a hostile text may be longer than that.
+"""
 
 HEAD_LENGTH = 64
 """Characters of a holder, digest or lock ID that an index holds."""
@@ -62,9 +65,10 @@ states = Table(
     Column("checksum", _Text, nullable=False),
     Column("entries", Integer, nullable=False),
 )
-"""One row per key. kind: the number of its `kinds` row.  place: the start of the key, which orders lists.
-generation: of its last change.  checksum: of everything given, so that an equal row is known without reading it back.
-entries: how many lines its history has had."""
+"""One row per key. kind: the number of its `kinds` row. place: the start of the key, which orders lists.
+generation: of its last change. checksum: of everything given, so that an equal row is known without reading
+it back. entries: how many lines its history has had.
+"""
 
 documents = Table(
     "documents",
@@ -72,7 +76,8 @@ documents = Table(
     Column("id", _Text, primary_key=True),
     Column("document", _Text, nullable=False),
 )
-"""`StateRow.document` as JSON in ASCII. Apart, because lists never need it and it is most of a row's bytes."""
+"""`StateRow.document` as JSON in ASCII. Apart, because lists never need it and it is most of a row's bytes.
+"""
 
 lock_ids = Table(
     "lock_ids",
@@ -127,11 +132,15 @@ meta = Table(
 HISTORY_LIMIT = 100
 
 FULL_TEXT = table("states_search", column("rowid"), column("search"))
-"""SQLite's trigram index over `states.search`, by `states.seq`; it has no copy of the text. PostgreSQL has none."""
+"""SQLite's trigram index over `states.search`, by `states.seq`; it has no copy of the text. PostgreSQL has
+none.
+"""
 
 
 def head(text_column: ColumnElement[str]) -> ColumnElement[str]:
-    """The start of a text, as the indexes on it hold it; no bound parameters, or the indexes would not be recognised."""
+    """The start of a text, as the indexes on it hold it; no bound parameters, or the indexes would not be
+    recognised.
+    """
     return func.substr(text_column, literal_column("1"), literal_column(str(HEAD_LENGTH)))
 
 

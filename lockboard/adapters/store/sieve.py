@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal_column, select
@@ -16,11 +17,12 @@ from lockboard.domain.inventory import COUNT_LIMIT, Query, in_view
 WORD_LIMIT = 32
 """Words of a search that count; each costs a comparison per row, and SQLite refuses very deep expressions."""
 
-_TRIGRAM = 3
 _HIGHEST = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 _LIKE = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
-_GLOB = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})
+
+TRIGRAM_LIMIT = 40
+"""Pieces of a search that the index is asked for; what it finds is compared as a whole anyway."""
 
 
 class Kind(NamedTuple):
@@ -38,8 +40,9 @@ class Kind(NamedTuple):
 class Sieve:
     """A query's filter.
 
-    kinds: those it lets through, None for all.  most: how many rows these hold.  whole_backend: they are all of one
-    backend's.  prefix, holder, older_than (seconds since 1970), words: the rest; "", None or () where not asked for.
+    kinds: those it lets through, None for all. most: how many rows these hold. whole_backend: they are all
+    of one backend's. prefix, holder, older_than (seconds since 1970), words: the rest; "", None or () where
+    not asked for.
     """
 
     kinds: tuple[Kind, ...] | None
@@ -59,7 +62,8 @@ class Sieve:
             kinds=None if len(passed) == len(kinds) else passed,
             most=sum(kind.n for kind in passed),
             backend=storable(query.backend),
-            whole_backend=bool(query.backend) and len(passed) == sum(kind.backend == query.backend for kind in kinds),
+            whole_backend=bool(query.backend)
+            and len(passed) == sum(kind.backend == query.backend for kind in kinds),
             prefix=storable(query.prefix),
             holder=storable(query.holder),
             older_than=query.older_than.timestamp() if query.older_than else None,
@@ -79,12 +83,14 @@ class Sieve:
 
     def find(self, columns: Sequence[ColumnElement[Any]], dialect: str) -> Select[Any]:
         """The matches, by way of the condition that few rows meet."""
-        by_text = dialect == "sqlite" and not (self.few_kinds or self.holder or self.older_than is not None)
-        if not (by_text and _indexed(self.words)):
-            return select(*columns).where(*self._conditions(by_kind=self.few_kinds, by_prefix=not self.few_kinds))
+        trigrams = trigrams_of(self.words) if dialect == "sqlite" else ()
+        if not trigrams or self.few_kinds or self.holder or self.older_than is not None:
+            conditions = self._conditions(by_kind=self.few_kinds, by_prefix=not self.few_kinds)
+            return select(*columns).where(*conditions)
         joined = FULL_TEXT.join(states, states.c.seq == FULL_TEXT.c.rowid)
-        globs = [FULL_TEXT.c.search.op("GLOB")(_glob(word)) for word in self.words]
-        return select(*columns).select_from(joined).where(*globs, *self._conditions(words=False))
+        # Candidates by MATCH, then LIKE: the index also takes GLOB, but SQLite 3.40 crashes on some patterns.
+        candidates = FULL_TEXT.c.search.op("MATCH")(" AND ".join(trigrams))
+        return select(*columns).select_from(joined).where(candidates, *self._conditions())
 
     def walk(self, columns: Sequence[ColumnElement[Any]], order: Order, lane: Lane) -> Select[Any]:
         """The matches of one lane, to be read along the index of its order."""
@@ -105,9 +111,9 @@ class Sieve:
         return select(states.c.id).where(stamp > generation, *self._conditions(by_kind=self.few_kinds))
 
     def _conditions(
-        self, *, by_kind: bool = False, by_prefix: bool = False, kinds: bool = True, words: bool = True
+        self, *, by_kind: bool = False, by_prefix: bool = False, kinds: bool = True
     ) -> list[ColumnElement[bool]]:
-        """`by_…`: the index on it may be used; else the column is hidden from a planner that would guess wrong."""
+        """`by_…`: the index on it may be used; else the column is hidden from a planner that guesses."""
         found: list[ColumnElement[bool]] = []
         if kinds and self.kinds is not None:
             kind = states.c.kind if by_kind else states.c.kind + literal_column("0")
@@ -118,9 +124,7 @@ class Sieve:
             found.append(held_by(self.holder))
         if self.older_than is not None:
             found.append(states.c.locked_since < self.older_than)
-        if words:
-            found += [contains(word) for word in self.words]
-        return found
+        return [*found, *map(contains, self.words)]
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -141,9 +145,11 @@ def held_by(holder: str) -> ColumnElement[bool]:
 def same(text_column: ColumnElement[str], value: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """That a text whose head is indexed equals this value.
 
-    Not by `column = value`: SQLite would put the value in the column's place everywhere, and lose sight of the index.
+    Not by `column = value`: SQLite would put the value in the column's place everywhere, and lose sight of
+    the index.
     """
-    return head(text_column) == value[:HEAD_LENGTH], func.substr(text_column, HEAD_LENGTH + 1) == value[HEAD_LENGTH:]
+    rest = func.substr(text_column, HEAD_LENGTH + 1)
+    return head(text_column) == value[:HEAD_LENGTH], rest == value[HEAD_LENGTH:]
 
 
 def after_prefix(prefix: str) -> str | None:
@@ -156,14 +162,17 @@ def after_prefix(prefix: str) -> str | None:
 
 
 def _starts(prefix: str, *, by_index: bool) -> ColumnElement[bool]:
-    whole = func.substr(states.c.key, 1, len(prefix)) == prefix
-    if not by_index:
-        return whole
-    head_of_prefix = prefix[:PLACE_LENGTH]
-    bounds = [states.c.place >= head_of_prefix]
-    if (end := after_prefix(head_of_prefix)) is not None:
-        bounds.append(states.c.place < end)
-    return and_(*bounds, whole) if len(prefix) > PLACE_LENGTH else and_(*bounds)
+    short = prefix[:PLACE_LENGTH]
+    conditions: list[ColumnElement[bool]] = []
+    if by_index:
+        conditions.append(states.c.place >= short)
+        if (end := after_prefix(short)) is not None:
+            conditions.append(states.c.place < end)
+    else:
+        conditions.append(func.substr(states.c.place, 1, len(short)) == short)
+    if len(prefix) > PLACE_LENGTH:
+        conditions.append(func.substr(states.c.key, 1, len(prefix)) == prefix)
+    return and_(*conditions)
 
 
 def _passes(query: Query, kind: Kind) -> bool:
@@ -174,12 +183,9 @@ def _passes(query: Query, kind: Kind) -> bool:
     )
 
 
-def _indexed(words: Sequence[str]) -> bool:
-    """Whether the trigram index can find them; words shorter than three characters, or cut up by wildcards, it cannot."""
-    return any(
-        len(run) >= _TRIGRAM for word in words for run in word.translate(str.maketrans("*?[", "   ")).split()
+def trigrams_of(words: Sequence[str]) -> tuple[str, ...]:
+    """Three-character pieces of the words, quoted for MATCH; none where every word is shorter."""
+    pieces = (word[start : start + 3] for word in words for start in range(len(word) - 2))
+    return tuple(
+        '"' + piece.replace('"', '""') + '"' for piece in islice(dict.fromkeys(pieces), TRIGRAM_LIMIT)
     )
-
-
-def _glob(word: str) -> str:
-    return f"*{word.translate(_GLOB)}*"

@@ -9,13 +9,15 @@ from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect, Table, and_, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, select, text, update
 
 from lockboard.adapters.store.rows import Prepared, lock_ids_of, prepare, storable
 from lockboard.adapters.store.schema import HISTORY_LIMIT, documents, history, kinds, lock_ids, meta, states
 from lockboard.domain.inventory import StateRow
 
 BATCH = 500
+ANALYZE_FROM = 2000
+"""After more changes than this PostgreSQL must look at the table again, or it plans for the one it knew."""
 
 _FORGET_TEXT = text(
     "INSERT INTO states_search (states_search, rowid, search) SELECT 'delete', seq, search FROM states "
@@ -48,11 +50,12 @@ _STORED = select(states.c.id, *(states.c[name] for name in _Stored._fields)).whe
     states.c.id.in_(bindparam("ids", expanding=True))
 )
 
+
 class Writer:
     """One transaction's worth of changes. `close` must end it, or the counts are not written.
 
-    generation: what rows written now are stamped with, one more than the last.
-    written: rows that were inserted, changed or deleted so far.
+    generation: what rows written now are stamped with, one more than the last. written: rows that were
+    inserted, changed or deleted so far.
     """
 
     def __init__(self, connection: Connection, last_generation: int, now: datetime) -> None:
@@ -79,32 +82,37 @@ class Writer:
                     states.c.id.in_(batch), states.c.backend == storable(backend)
                 )
             ).all()
-            self._delete([row.id for row in found])
-            self._delta.subtract(row.kind for row in found)
+            if found:
+                self._delete([row.id for row in found])
+                self._delta.subtract(row.kind for row in found)
 
     def drop_backend(self, backend: str) -> None:
         """Delete every row of this backend."""
-        self.drop(
-            backend,
-            self._connection.scalars(select(states.c.id).where(states.c.backend == storable(backend))).all(),
-        )
+        ids = select(states.c.id).where(states.c.backend == storable(backend))
+        self.drop(backend, self._connection.scalars(ids).all())
 
     def close(self, *, anyway: bool = False) -> int:
-        """Write counts and generation, and return it: as it was where nothing was written, except `anyway`."""
+        """Write counts and generation, and return it: as it was if nothing was written, except `anyway`."""
         changed = [{"number": kind, "by": by} for kind, by in self._delta.items() if by]
         if changed:
-            more = update(kinds).where(kinds.c.kind == bindparam("number")).values(n=kinds.c.n + bindparam("by"))
+            more = (
+                update(kinds).where(kinds.c.kind == bindparam("number")).values(n=kinds.c.n + bindparam("by"))
+            )
             self._connection.execute(more, changed)
         if not self.written and not anyway:
             return self.generation - 1
         if self._indexes_text and self.written:
             # At the end and in one statement: the index merges what it has gathered after each.
             self._connection.execute(_LEARN_TEXT, {"generation": self.generation})
+        if not self._indexes_text and self.written > ANALYZE_FROM:
+            self._connection.execute(text("ANALYZE states"))
         self._connection.execute(update(meta).values(generation=self.generation))
         return self.generation
 
     def _put_batch(self, rows: dict[str, StateRow]) -> None:
-        stored = {id_: _Stored(*rest) for id_, *rest in self._connection.execute(_STORED, {"ids": list(rows)})}
+        stored = {
+            id_: _Stored(*rest) for id_, *rest in self._connection.execute(_STORED, {"ids": list(rows)})
+        }
         changed, told, documented = [], [], []
         for id_, row in rows.items():
             new, old = prepare(row), stored.get(id_)
@@ -149,7 +157,9 @@ class Writer:
     def _write_history(self, lines: Sequence[tuple[str, int, float, str, str, str]]) -> None:
         if lines:
             self._upsert(history, ("id", "entry", "at", "content", "lock", "holder"), lines)
-        past = [{"of": id_, "last": entry - HISTORY_LIMIT} for id_, entry, *_ in lines if entry > HISTORY_LIMIT]
+        past = [
+            {"of": id_, "last": entry - HISTORY_LIMIT} for id_, entry, *_ in lines if entry > HISTORY_LIMIT
+        ]
         if past:
             beyond = and_(history.c.id == bindparam("of"), history.c.entry <= bindparam("last"))
             self._connection.execute(delete(history).where(beyond), past)
@@ -169,27 +179,20 @@ class Writer:
         self.written += len(ids)
 
     def _upsert(self, table: Table, names: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
-        # Given to the driver as it is: taking 100,000 rows through SQLAlchemy costs more than the database does.
-        dialect = self._connection.dialect
-        statement = _upsert_text(table, names, dialect)
-        if dialect.name == "sqlite":
-            self._connection.exec_driver_sql(statement, list(rows))
-        else:
-            self._connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
+        # Given to the driver as it is: 100,000 rows cost SQLAlchemy more time than the database.
+        self._connection.exec_driver_sql(
+            _upsert_text(table, names, self._connection.dialect.name), list(rows)
+        )
 
 
 @cache
-def _upsert_text(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
-    """INSERT .. ON CONFLICT DO UPDATE of these columns: on SQLite for one row, on PostgreSQL for arrays of many."""
+def _upsert_text(table: Table, names: tuple[str, ...], dialect: str) -> str:
+    """INSERT .. ON CONFLICT DO UPDATE with a placeholder for each name, in this order."""
     key = ["id"] if table is states else [column.name for column in table.primary_key]
+    marks = ", ".join(["?" if dialect == "sqlite" else "%s"] * len(names))
     updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
-    if dialect.name == "sqlite":
-        source = f"VALUES ({', '.join('?' * len(names))})"
-    else:
-        arrays = ", ".join(f"%s::{table.c[name].type.compile(dialect).partition(" COLLATE")[0]}[]" for name in names)
-        source = f"SELECT * FROM unnest({arrays})"
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) {source} "  # noqa: S608  names of our own columns
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) "  # noqa: S608  names of our own columns
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates}"
     )
 

@@ -55,7 +55,8 @@ def _create_states() -> None:
 
 def _index_states() -> None:
     op.create_index("states_by_kind", "states", ["kind", "rank", "place", "id", "locked_since", "modified"])
-    # With the text, a search along an index need not read the rows it passes over. PostgreSQL limits the size of an entry.
+    # With the text, a search along an index need not read the rows it passes over. PostgreSQL limits the
+    # size of an entry.
     text = ["search"] if op.get_bind().dialect.name == "sqlite" else []
     op.create_index("states_by_rank", "states", ["rank", "place", "id", "kind", *text])
     op.create_index("states_by_place", "states", ["place", "id", "kind", *text])
@@ -117,8 +118,9 @@ def _create_companions() -> None:
 
 
 def _index_text() -> None:
-    # Filled by the writer, not by triggers: with trusted_schema off, SQLite before 3.44 refuses a trigger that does.
+    # Filled by the writer, not by triggers: with trusted_schema off, SQLite before 3.44 refuses a trigger
+    # that does.
     op.execute(
-        "CREATE VIRTUAL TABLE states_search USING fts5(search, content = 'states', content_rowid = 'seq', "
-        "tokenize = 'trigram', detail = 'none', columnsize = 0)"
+        "CREATE VIRTUAL TABLE states_search USING fts5(search, content = 'states', content_rowid = 'seq',"
+        " tokenize = 'trigram', detail = 'none', columnsize = 0)"
     )
