@@ -56,7 +56,7 @@ container-check: ## the steps of the Dockerfile in a clean virtual environment, 
 ministack: $(MINISTACK_VENV)/.installed ## the second emulator, apart because it pins botocore
 
 bench: $(VENV)/.dev ## the table of ratios
-	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lock: $(LOCK_VENV)/.installed ## requirements/*.txt from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	@set -eu; export UV_CUSTOM_COMPILE_COMMAND="make lock"; \

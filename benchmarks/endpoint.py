@@ -1,7 +1,7 @@
 """A synthetic S3 and DynamoDB on loopback: answers made beforehand, each given after the same latency.
 
-A process of its own (`python -m benchmarks.endpoint KEYS`), driven over its standard input, so that what it costs is not in
-anybody's figures. It knows the reads of this benchmark and nothing else; signatures are not looked at.
+A process of its own (`python -m benchmarks.endpoint KEYS`), driven over its standard input, so that what it
+costs is in nobody's CPU. It knows the reads of this benchmark and nothing else; signatures are not looked at.
 """
 
 from __future__ import annotations
@@ -17,69 +17,52 @@ from email.utils import format_datetime
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from zlib import crc32
 
-from benchmarks.children import answer_commands
-from benchmarks.estate import BUCKET, PAGE_KEYS, Item, Stored, build, lock_item
+from benchmarks.children import Command, answer_commands
+from benchmarks.estate import BUCKET, HELD, PAGE_KEYS, Item, Stored, build, lock_item
 
 Answer = list[bytes]
-"""Head and body, ready to be written."""
+"""Head (but for its date) and body."""
 
-BODY = b'{"version":4,"terraform_version":"1.11.4","serial":7,"lineage":"1b9a","outputs":{},"resources":[' + b" " * 4000 + b"]}"
+BODY = b'{"version":4,"terraform_version":"1.11.4","serial":7,"lineage":"1b9a","resources":[%4000s]}' % b""
 """What every object holds."""
 
-_XML = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 _SPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 class Service:
-    """The answers. `latency`: seconds from a request to its answer.  `churn`: locks that move with every scan."""
+    """The answers. latency: seconds from a request to its answer.  churn: locks that move with every scan."""
 
     def __init__(self, keys: int) -> None:
-        now = datetime.now(UTC)
-        self.estate = build(keys, now)
+        self.estate = build(keys, datetime.now(UTC))
         self.latency, self.churn = 0.0, 0
         self.counts: Counter[str] = Counter()
         self._keys = [stored.key for stored in self.estate.objects]
         self._listed = [_contents(stored) for stored in self.estate.objects]
-        self._scans = 0
         self._lists: dict[tuple[int, int, bool], Answer] = {}
         self._pages = [self.estate.items[part] for part in self.estate.scan_pages()]
         self._scanned = [_scan_page(page, last=page is self._pages[-1]) for page in self._pages]
         self._after = {page[-1].lock_id: number + 1 for number, page in enumerate(self._pages) if page}
+        self._scans = 0
 
     def answer(self, method: str, target: str, operation: str, body: bytes) -> Answer:
-        """The answer to one request. Raises KeyError, ValueError or IndexError for one that is not of this benchmark."""
+        """The answer to one request. Raises KeyError or ValueError for one that is not of this benchmark.
+
+        `operation`: of DynamoDB, "" for S3.
+        """
         if operation:
             self.counts[operation] += 1
             return self._scan(json.loads(body)) if operation == "Scan" else self._describe(operation)
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
-        name = self._s3_operation(method, url.path, query)
+        name = _s3_operation(method, url.path, query)
         self.counts[name] += 1
         if name == "ListObjectsV2":
             return self._list(query)
         if name == "ListObjectVersions":
             return self._versions(query)
         if name == "GetBucketVersioning":
-            return _xml(b'<VersioningConfiguration xmlns="%s"><Status>Enabled</Status></VersioningConfiguration>' % _SPACE.encode())
-        stored = self.estate.objects[self._index(unquote(url.path).removeprefix(f"/{BUCKET}/"))]
-        written = format_datetime(datetime.fromisoformat(stored.modified), usegmt=True)
-        return _answer(BODY, "application/octet-stream", {"ETag": f'"{stored.etag}"', "Last-Modified": written})
-
-    @staticmethod
-    def _s3_operation(method: str, path: str, query: dict[str, str]) -> str:
-        if method != "GET":
-            raise ValueError(f"{method} {path} is not a read")
-        if path.strip("/") != BUCKET:
-            return "GetObject"
-        if "versioning" in query:
-            return "GetBucketVersioning"
-        return "ListObjectVersions" if "versions" in query else "ListObjectsV2"
-
-    def _index(self, key: str) -> int:
-        found = bisect_right(self._keys, key) - 1
-        if found < 0 or self._keys[found] != key:
-            raise KeyError(key)
-        return found
+            return _xml("VersioningConfiguration", "<Status>Enabled</Status>")
+        return self._object(unquote(url.path).removeprefix(f"/{BUCKET}/"))
 
     # ---------------------------------------------------------------- S3
 
@@ -96,32 +79,39 @@ class Service:
     def _list_page(self, start: int, count: int, *, encoded: bool) -> Answer:
         end = min(start + count, len(self._keys))
         more = end < len(self._keys)
-        head = f"<Name>{BUCKET}</Name><Prefix></Prefix><KeyCount>{end - start}</KeyCount><MaxKeys>{count}</MaxKeys>"
+        head = f"<KeyCount>{end - start}</KeyCount><MaxKeys>{count}</MaxKeys>"
         head += "<EncodingType>url</EncodingType>" if encoded else ""
-        head += f"<IsTruncated>{str(more).lower()}</IsTruncated>"
         head += f"<NextContinuationToken>{end}</NextContinuationToken>" if more else ""
-        rows = b"".join(row[encoded] for row in self._listed[start:end])
-        return _xml(f'<ListBucketResult xmlns="{_SPACE}">{head}'.encode() + rows + b"</ListBucketResult>")
+        rows = "".join(row[encoded] for row in self._listed[start:end])
+        return _xml("ListBucketResult", _named(more=more) + head + rows)
 
     def _versions(self, query: dict[str, str]) -> Answer:
         after = query.get("key-marker")
         start = bisect_right(self._keys, after) if after else 0
         end = min(start + PAGE_KEYS, len(self._keys))
         more = end < len(self._keys)
-        head = f"<Name>{BUCKET}</Name><Prefix></Prefix><MaxKeys>{PAGE_KEYS}</MaxKeys><EncodingType>url</EncodingType>"
-        head += f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        head = f"<MaxKeys>{PAGE_KEYS}</MaxKeys><EncodingType>url</EncodingType>"
         if more:
-            head += f"<NextKeyMarker>{quote(self._keys[end - 1])}</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>"
+            head += f"<NextKeyMarker>{quote(self._keys[end - 1])}</NextKeyMarker>"
+            head += "<NextVersionIdMarker>v1</NextVersionIdMarker>"
         rows = "".join(map(_version, self.estate.objects[start:end]))
-        return _xml(f'<ListVersionsResult xmlns="{_SPACE}">{head}{rows}</ListVersionsResult>'.encode())
+        return _xml("ListVersionsResult", _named(more=more) + head + rows)
+
+    def _object(self, key: str) -> Answer:
+        found = bisect_right(self._keys, key) - 1
+        if found < 0 or self._keys[found] != key:
+            raise KeyError(key)
+        stored = self.estate.objects[found]
+        written = format_datetime(datetime.fromisoformat(stored.modified), usegmt=True)
+        headers = {"ETag": f'"{stored.etag}"', "Last-Modified": written}
+        return _answer(BODY, "application/octet-stream", headers)
 
     # ---------------------------------------------------------------- DynamoDB
 
     def _describe(self, operation: str) -> Answer:
         if operation != "DescribeTable":
             raise ValueError(f"{operation} is not part of this benchmark")
-        table = {"BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"}, "ItemCount": len(self.estate.items)}
-        return _dynamo({"Table": table})
+        return _dynamo({"Table": {"BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"}}})
 
     def _scan(self, request: dict[str, dict[str, dict[str, str]]]) -> Answer:
         start = request.get("ExclusiveStartKey")
@@ -133,28 +123,42 @@ class Service:
         return self._scanned[number]
 
     def _moving_locks(self) -> list[Item]:
-        """Locks taken since the last scan, on keys that hold none otherwise; those of the last scan are released."""
-        free = [number for number in range(len(self._keys)) if number % max(1, len(self._keys) // 120)]
-        first = self._scans * self.churn
-        since = datetime.now(UTC) - timedelta(seconds=30)
+        """Locks taken since the last scan, on keys without another; those of the last scan are released."""
+        free = [number for number in range(len(self._keys)) if number % max(1, len(self._keys) // HELD)]
+        first, since = self._scans * self.churn, datetime.now(UTC) - timedelta(seconds=30)
         numbers = [free[(first + turn) % len(free)] for turn in range(self.churn)]
         return [lock_item(self._keys[number], number, since) for number in numbers]
 
 
-def _contents(stored: Stored) -> tuple[bytes, bytes]:
+def _s3_operation(method: str, path: str, query: dict[str, str]) -> str:
+    if method != "GET":
+        raise ValueError(f"{method} {path} is not a read")
+    if path.strip("/") != BUCKET:
+        return "GetObject"
+    if "versioning" in query:
+        return "GetBucketVersioning"
+    return "ListObjectVersions" if "versions" in query else "ListObjectsV2"
+
+
+def _named(*, more: bool) -> str:
+    return f"<Name>{BUCKET}</Name><Prefix></Prefix><IsTruncated>{str(more).lower()}</IsTruncated>"
+
+
+def _contents(stored: Stored) -> tuple[str, str]:
     """A row of ListObjectsV2, its key plain and URL-encoded; no key of the estate needs XML's entities."""
-    row = (
-        "<Contents><Key>{}</Key><LastModified>" + stored.modified + "</LastModified><ETag>&quot;" + stored.etag
-        + f"&quot;</ETag><Size>{stored.size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
-    )
-    return row.format(stored.key).encode(), row.format(quote(stored.key)).encode()
+    rest = f"</Key>{_fields(stored)}</Contents>"
+    return f"<Contents><Key>{stored.key}{rest}", f"<Contents><Key>{quote(stored.key)}{rest}"
 
 
 def _version(stored: Stored) -> str:
+    head = f"<Key>{quote(stored.key)}</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest>"
+    return f"<Version>{head}{_fields(stored)}</Version>"
+
+
+def _fields(stored: Stored) -> str:
     return (
-        f"<Version><Key>{quote(stored.key)}</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest>"
-        f"<LastModified>{stored.modified}</LastModified><ETag>&quot;{stored.etag}&quot;</ETag><Size>{stored.size}</Size>"
-        "<StorageClass>STANDARD</StorageClass></Version>"
+        f"<LastModified>{stored.modified}</LastModified><ETag>&quot;{stored.etag}&quot;</ETag>"
+        f"<Size>{stored.size}</Size><StorageClass>STANDARD</StorageClass>"
     )
 
 
@@ -182,14 +186,15 @@ def _dynamo(document: dict[str, object]) -> Answer:
     return _answer(body, "application/x-amz-json-1.0", {"x-amz-crc32": str(crc32(body))})
 
 
-def _xml(body: bytes) -> Answer:
-    return _answer(_XML + body, "application/xml", {})
+def _xml(element: str, inside: str) -> Answer:
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<{element} xmlns="{_SPACE}">{inside}</{element}>'
+    return _answer(body.encode(), "application/xml", {})
 
 
 def _answer(body: bytes, kind: str, headers: dict[str, str], status: str = "200 OK") -> Answer:
-    lines = {"Content-Type": kind, "Content-Length": str(len(body)), "x-amz-request-id": "BENCH0000000000"} | headers
-    head = f"HTTP/1.1 {status}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return [head.encode(), body]
+    usual = {"Content-Type": kind, "Content-Length": str(len(body)), "x-amz-request-id": "BENCH0000000000"}
+    lines = (f"{name}: {value}\r\n" for name, value in (usual | headers).items())
+    return [f"HTTP/1.1 {status}\r\n{''.join(lines)}".encode(), body]
 
 
 class Connection(asyncio.Protocol):
@@ -220,7 +225,7 @@ class Connection(asyncio.Protocol):
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
         try:
             answer = self._service.answer(method, target, operation, rest[:length])
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError) as error:
             answer = _answer(repr(error).encode(), "text/plain", {}, "501 Not Implemented")
         if self._service.latency:
             asyncio.get_running_loop().call_later(self._service.latency, self._write, answer)
@@ -240,30 +245,35 @@ def _request(head: bytes) -> tuple[str, str, dict[str, str]]:
     return method, target, {name.lower(): value.strip() for name, _, value in headers}
 
 
-async def _serve(keys: int) -> None:
-    service, loop = Service(keys), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
+def _commands(service: Service, port: int) -> dict[str, Command]:
+    """What the run tells or asks the endpoint."""
 
     def tune(latency: float = 0.0, churn: int = 0) -> dict[str, object]:
         service.latency, service.churn = latency, churn
         return {}
 
-    def counts() -> dict[str, object]:
-        return dict(service.counts)
-
     def floor() -> dict[str, object]:
-        return {"list": service.estate.list_pages, "scan": len(service.estate.scan_pages())}
+        return {"ListObjectsV2": service.estate.list_pages, "Scan": len(service.estate.scan_pages())}
 
     def keys_of(count: int) -> dict[str, object]:
-        step = max(1, keys // count)
-        return {"keys": [stored.key for stored in service.estate.objects[::step][:count]]}
+        objects = service.estate.objects
+        return {"keys": [stored.key for stored in objects[:: max(1, len(objects) // count)][:count]]}
 
-    def address() -> dict[str, object]:
-        return {"port": server.sockets[0].getsockname()[1]}
+    return {
+        "address": lambda: {"port": port},
+        "tune": tune,
+        "counts": lambda: dict(service.counts),
+        "floor": floor,
+        "keys_of": keys_of,
+    }
 
-    commands = {"tune": tune, "counts": counts, "floor": floor, "keys_of": keys_of, "address": address}
+
+async def _serve(keys: int) -> None:
+    service, loop = Service(keys), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
     # In a thread beside the loop: each command is one assignment or one read.
-    await asyncio.to_thread(answer_commands, commands)
+    await asyncio.to_thread(answer_commands, _commands(service, port))
     server.close()
 
 

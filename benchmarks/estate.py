@@ -16,11 +16,22 @@ REGION = "us-east-1"
 PAGE_KEYS = 1000
 """Keys of a LIST page: S3 gives no more."""
 PAGE_BYTES = 1024**2
-"""Bytes of items of a Scan page, as DynamoDB weighs them: https://docs.aws.amazon.com/amazondynamodb/ "Item sizes"."""
+"""Bytes of items of a Scan page, names and values as DynamoDB counts them (developer guide, "Item sizes")."""
 HELD = 120
 """Locks held in the estate, all of them for days: enough for two pages of rows that say something."""
 
-_TEAMS = ("billing", "checkout", "data-lake", "identity", "ledger", "network", "payments", "search", "shipping", "web")
+_TEAMS = (
+    "billing",
+    "checkout",
+    "data-lake",
+    "identity",
+    "ledger",
+    "network",
+    "payments",
+    "search",
+    "shipping",
+    "web",
+)
 _PLACES = ("ap-northeast-2", "eu-central-1", "us-east-1", "us-west-2")
 _STAGES = ("dev", "prod", "staging")
 
@@ -50,7 +61,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Estate:
-    """objects: in the order of a listing.  items: in the order of a scan, a digest for each object and the held locks."""
+    """objects: in the order of a listing.  items: of a scan, a digest for each object, then held locks."""
 
     objects: tuple[Stored, ...]
     items: tuple[Item, ...]
@@ -73,7 +84,7 @@ class Estate:
 
 
 def build(keys: int, now: datetime) -> Estate:
-    """An estate of so many state keys, `HELD` of them locked; nothing in it was written in the last day before `now`."""
+    """An estate of so many state keys, about `HELD` of them locked, none written in the day before `now`."""
     names = sorted(_key(number) for number in range(keys))
     objects = tuple(_stored(name, number, now) for number, name in enumerate(names))
     locked = range(0, keys, max(1, keys // HELD))

@@ -16,20 +16,21 @@ from botocore.config import Config
 from sqlalchemy import Column, Float, Integer, MetaData, Table, Text, create_engine
 from sqlalchemy.dialects.sqlite import insert
 
-from benchmarks.children import answer_commands
+from benchmarks.children import Command, answer_commands
 from benchmarks.estate import BUCKET, REGION, TABLE
 from lockboard.config import load
 from lockboard.domain.inventory import BackendReport
 from lockboard.wiring import open_backends, open_store
 
 
-def peak_mib() -> float:
-    """The most memory this process has had, in MiB. On Linux `ru_maxrss` may tell the parent's instead."""
+def peak_mb() -> float:
+    """The most memory this process has had, in MB. On Linux `ru_maxrss` may tell the parent's instead."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
     except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
 
 
 def cpu_of(pages: Callable[[], Iterable[object]], count: int) -> dict[str, Any]:
@@ -58,6 +59,11 @@ class Ours:
         self._states, self._table = opened.states, opened.table
         self._refresher = opened.refresher(inventory)
 
+    def commands(self) -> dict[str, Command]:
+        """What `answer_commands` offers."""
+        pages: dict[str, Command] = {"list_pages": self.list_pages, "scan_pages": self.scan_pages}
+        return {**pages, "refresh": self.refresh, "work": self.work, "peak": self.peak}
+
     def list_pages(self, count: int) -> dict[str, Any]:
         return cpu_of(lambda: self._states.list_pages(""), count)
 
@@ -70,7 +76,11 @@ class Ours:
         (report,) = reports
         if not report.complete:
             raise RuntimeError(report.error)
-        return {**took, "requests": dict(report.requests), "written": report.rows_written, "states": report.states}
+        return {
+            **took,
+            "written": report.rows_written,
+            "states": report.states,
+        }
 
     def work(self, seconds: float) -> dict[str, Any]:
         """Refresh again and again for so long."""
@@ -81,7 +91,7 @@ class Ours:
         return {"refreshes": times, "written": written}
 
     def peak(self) -> dict[str, Any]:
-        return {"mib": peak_mib()}
+        return {"mb": peak_mb()}
 
 
 _metadata = MetaData()
@@ -107,6 +117,11 @@ class Textbook:
         self._dynamodb = boto3.client("dynamodb", region_name=REGION, endpoint_url=self._endpoint)
         self._engine = create_engine(f"sqlite:///{file}")
         _metadata.create_all(self._engine)
+
+    def commands(self) -> dict[str, Command]:
+        """What `answer_commands` offers."""
+        pages: dict[str, Command] = {"list_pages": self.list_pages, "scan_pages": self.scan_pages}
+        return {**pages, "refresh": self.refresh, "get_each": self.get_each}
 
     def list_pages(self, count: int) -> dict[str, Any]:
         return cpu_of(self._lists, count)
@@ -140,7 +155,9 @@ class Textbook:
         items = {item["LockID"]["S"]: item for page in self._scans() for item in page["Items"]}
         rows = [_row(found, items) for found in objects]
         statement = insert(_rows)
-        replaced = {column.name: statement.excluded[column.name] for column in _rows.c if not column.primary_key}
+        replaced = {
+            column.name: statement.excluded[column.name] for column in _rows.c if not column.primary_key
+        }
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=replaced), rows)
 
@@ -161,27 +178,9 @@ def _row(found: dict[str, Any], items: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(kind: str, *arguments: str) -> None:
-    if kind == "ours":
-        ours = Ours(Path(arguments[0]))
-        answer_commands(
-            {
-                "list_pages": ours.list_pages,
-                "scan_pages": ours.scan_pages,
-                "refresh": ours.refresh,
-                "work": ours.work,
-                "peak": ours.peak,
-            }
-        )
-    else:
-        textbook = Textbook(int(arguments[0]), Path(arguments[1]))
-        answer_commands(
-            {
-                "list_pages": textbook.list_pages,
-                "scan_pages": textbook.scan_pages,
-                "refresh": textbook.refresh,
-                "get_each": textbook.get_each,
-            }
-        )
+    """Answer commands as one of the two."""
+    worker = Ours(Path(arguments[0])) if kind == "ours" else Textbook(int(arguments[0]), Path(arguments[1]))
+    answer_commands(worker.commands())
 
 
 if __name__ == "__main__":

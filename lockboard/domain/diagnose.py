@@ -185,7 +185,7 @@ def _lock_facts(lock: Lock, seen: Observation) -> list[Evidence]:
         )
     ]
     if isinstance(seen.state, StateObject) and lock.since:
-        after = seen.state.last_modified > lock.since
+        after = seen.state.last_modified.replace(microsecond=0) > lock.since
         facts.append(
             Evidence(
                 "The state was written after this lock was taken."

@@ -102,13 +102,15 @@ def _judge_readable(
         return LockFinding(
             LockStatus.LOCKBOARD_ORPHAN, f"A Lockboard operation left its lock behind: {holder}.", True
         )
-    odd = None if young else _odd_pair(seen, locks, content)
-    due = (seen.locks_since or now) + policy.settle
-    if odd and due > now:
+    odd = _odd_pair(seen, locks, content)
+    workspace = workspace_of(seen.key, seen.workspace_prefix) if seen.state is None else None
+    ripe = first.since + policy.in_flight if young and first.since else now
+    due = max(ripe, (seen.locks_since or now) + policy.settle) if odd else ripe
+    if (odd or workspace) and due > now:
         return LockFinding(LockStatus.LOCKED, f"Locked: {holder}.", True, settles_at=due)
     if odd and odd[0] is LockStatus.LOCK_SPLIT:
         return LockFinding(*odd, True)
-    if seen.state is None and not young and (workspace := workspace_of(seen.key, seen.workspace_prefix)):
+    if workspace:
         why = (
             f"The lock is on workspace {shown(workspace[0])}, whose state object does not exist:"
             f" terraform force-unlock cannot release it ({holder})."
@@ -176,7 +178,7 @@ def _judge_age(
     if age is None or lock.since is None:
         return LockFinding(LockStatus.LOCKED, f"Locked by {holder}.", True)
     written = seen.state.last_modified if isinstance(seen.state, StateObject) else lock.since
-    wrote_since = written > lock.since
+    wrote_since = written.replace(microsecond=0) > lock.since  # a GET of the lock file gives whole seconds
     quiet = now - max(lock.since, written)
     skewed = seen.clock_skew is not None and abs(seen.clock_skew) > policy.skew_tolerance
     if quiet >= policy.stale_after and not skewed:

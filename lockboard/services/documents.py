@@ -28,6 +28,8 @@ from lockboard.domain.model import (
 from lockboard.domain.text import shown, utc
 
 Document = dict[str, Any]
+FUTURE_TOLERANCE = Policy().future_tolerance
+"""A lock that begins later than this from now has no age that is known."""
 _RAW_LIMIT = 4096
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
@@ -75,7 +77,8 @@ def served(entry: Mapping[str, Any], now: datetime, checked_at: datetime | None)
 def _age(since: str | None, now: datetime) -> int | None:
     if not since:
         return None
-    return max(0, int((now - datetime.fromisoformat(since)).total_seconds()))
+    age = now - datetime.fromisoformat(since)
+    return None if age < -FUTURE_TOLERANCE else max(0, int(age.total_seconds()))
 
 
 def _object(state: object) -> Document:

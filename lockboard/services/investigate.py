@@ -79,8 +79,9 @@ class Investigator:
         With `may_read` False nothing is read, and what would be needed stays unknown.
         """
         state = facts.state
-        if isinstance(state, StateObject) and needs_body(state, facts.digest):
-            state, memo = self._with_body(facts.key, state, memo, may_read=may_read)
+        if isinstance(state, StateObject) and state.size:
+            wanted = needs_body(state, facts.digest)
+            state, memo = self._with_body(facts.key, state, memo, may_read=may_read and wanted)
         seen = self._observation(replace(facts, state=state), memo)
         seen, memo = self._with_suspicions(seen, memo, now)
         if not self._needs_history(seen, now):
@@ -139,7 +140,7 @@ class Investigator:
     def _with_body(
         self, key: str, state: StateObject, memo: Memo, *, may_read: bool
     ) -> tuple[StateObject | None | Unread, Memo]:
-        known = memo.bodies.get(state.version_id or "") or memo.bodies.get(_identity(state))
+        known = _remembered(memo, state)
         if known:
             return replace(state, body=known), memo
         if isinstance(state.body, Body | Unread) or not may_read:
@@ -184,18 +185,16 @@ class Investigator:
         shortcut = history.holding(digest) if digest else None
         found: list[Version] = []
         read = 0
-        answered = unread = False
+        newest_known = answered = unread = False
         for version in history.versions:
-            wanted = (
-                not version.delete_marker
-                and not answered
-                and (shortcut is None or version is shortcut or read == 0)
-            )
+            asked = shortcut is None or version is shortcut or not newest_known
+            wanted = asked and not answered and not version.delete_marker and version.size > 0
             if wanted and read >= VERSIONS_COMPARED:
                 wanted, unread = False, True
             if wanted:
                 version, memo = self._read_version(seen.key, version, memo)
                 read += 1
+                newest_known = newest_known or version.usable
                 unread = unread or isinstance(version.body, Unread)
                 answered = _answers(version, digest)
             found.append(version)
@@ -215,12 +214,12 @@ class Investigator:
         return replace(history, versions=tuple(found)), memo
 
     def _read_version(self, key: str, version: Version, memo: Memo) -> tuple[Version, Memo]:
-        known = memo.bodies.get(version.version_id)
+        known = _remembered(memo, version)
         if known is None:
             body = self._states.read_body(key, version.version_id)
             if isinstance(body, Unread):
                 return replace(version, body=body), memo
-            known, memo = body, memo.with_body(version.version_id, body)
+            known, memo = body, memo.with_body(_version_name(version) or _identity(version), body)
         return replace(version, body=known), memo
 
 
@@ -240,18 +239,27 @@ def _answers(version: Version, digest: str | None) -> bool:
     return isinstance(version.body, Body) and version.body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)
 
 
-def _identity(state: StateObject) -> str:
+def _identity(version: StateObject | Version) -> str:
     """A version as a listing tells it, which has no version ID.
 
     A GET gives whole seconds, so only those count.
     """
-    return f"{state.etag} {state.size} {int(state.last_modified.timestamp())}"
+    return f"{version.etag} {version.size} {int(version.last_modified.timestamp())}"
+
+
+def _version_name(version: StateObject | Version) -> str | None:
+    """The version ID, unless it is that of every object written while versioning is off."""
+    return version.version_id if version.version_id != "null" else None
+
+
+def _remembered(memo: Memo, version: StateObject | Version) -> Body | None:
+    return memo.bodies.get(_version_name(version) or "") or memo.bodies.get(_identity(version))
 
 
 def _remember(memo: Memo, state: StateObject, body: Body) -> Memo:
     """Under both names of the version: a listing knows one, the version history the other."""
-    memo = memo.with_body(_identity(state), body)
-    return memo.with_body(state.version_id, body) if state.version_id else memo
+    memo, name = memo.with_body(_identity(state), body), _version_name(state)
+    return memo.with_body(name, body) if name else memo
 
 
 def _mismatch_signature(seen: Observation) -> str | None:

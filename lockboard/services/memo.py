@@ -69,7 +69,7 @@ def load(text: str) -> Memo:
         data = json.loads(text)
         bodies = {name: Body(**{**body, "kind": BodyKind(body["kind"])}) for name, body in data["b"].items()}
         return Memo(_since(data["m"]), _since(data["l"]), bodies, data["s"], bool(data["f"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return Memo()
 
 
@@ -78,4 +78,10 @@ def _pair(value: Since | None) -> list[str] | None:
 
 
 def _since(pair: list[str] | None) -> Since | None:
-    return Since(pair[0], datetime.fromisoformat(pair[1])) if pair else None
+    if not pair:
+        return None
+    signature, first_seen = pair
+    moment = datetime.fromisoformat(first_seen)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return Since(signature, moment)

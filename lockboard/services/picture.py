@@ -41,11 +41,13 @@ class Picture:
     """
 
     def __init__(self, backend: Backend, objects: Mapping[str, Listed], items: Items, swept: Swept) -> None:
-        self._backend, self.objects, self.items, self._swept = backend, objects, items, swept
+        self._backend, self.objects, self.items, self.swept = backend, objects, items, swept
         self.foreign, named = self._named_by_items()
         self.keys = {key for key in objects if backend.state_key(key) and not key.endswith(LOCKFILE_SUFFIX)}
         self.keys |= {key.removesuffix(LOCKFILE_SUFFIX) for key in objects if key.endswith(LOCKFILE_SUFFIX)}
+        self.keys |= {key for key in swept.lockfile_history if key in objects}
         self.keys |= named | swept.deleted
+        self.keys.discard("")  # what a name leaves that is nothing but a suffix
 
     def _named_by_items(self) -> tuple[int, set[str]]:
         bucket, prefix = self._backend.bucket + "/", self._backend.prefix
@@ -65,16 +67,14 @@ class Picture:
         """Keys of which listing or table say something else than `before`, with those that share a name with
         them.
         """
-        objects, items = (before.objects, before.items) if before else ({}, {})
-        names = _changed(objects, self.objects)
+        if before is None:
+            return set(self.keys)
+        names = _changed(before.objects, self.objects)
         bucket = self._backend.bucket + "/"
-        names.update(name[len(bucket) :] for name in _changed(items, self.items) if name.startswith(bucket))
-        related = set(names)
-        for name in names:
-            related.update(
-                (name + DIGEST_SUFFIX, name.removesuffix(DIGEST_SUFFIX), name.removesuffix(LOCKFILE_SUFFIX))
-            )
-        return related
+        changed = _changed(before.items, self.items)
+        names.update(name[len(bucket) :] for name in changed if name.startswith(bucket))
+        names |= before.swept.lockfile_history ^ self.swept.lockfile_history
+        return {related for name in names for related in _related(name)}
 
     def lockfile(self, key: str) -> Listed | None:
         """The listed `.tflock` beside a state key."""
@@ -125,7 +125,7 @@ class Picture:
         return has_digest or (isinstance(own, TableItem) and own.info is not None)
 
     def lockfile_history(self, key: str) -> bool:
-        return key in self._swept.lockfile_history
+        return key in self.swept.lockfile_history
 
     def fingerprint(self, key: str) -> str:
         """Identifies everything the verdict is made of, as far as listing, table and settings tell it."""
@@ -150,7 +150,18 @@ def listed_object(listed: Listed) -> StateObject:
     return StateObject(etag, size, moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
+def _related(name: str) -> set[str]:
+    """The keys of which an object or an item of this name says something: the key it is of, and those that
+    share a name with that.
+    """
+    of = {name, name.removesuffix(DIGEST_SUFFIX), name.removesuffix(LOCKFILE_SUFFIX)}
+    beside = {key + suffix for key in of for suffix in (DIGEST_SUFFIX, LOCKFILE_SUFFIX)}
+    return of | beside | {key.removesuffix(end) for key in of for end in (DIGEST_SUFFIX, LOCKFILE_SUFFIX)}
+
+
 def _changed(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
-    names = {name for name, value in after.items() if (last := before.get(name)) is not value and last != value}
+    names = {
+        name for name, value in after.items() if (last := before.get(name)) is not value and last != value
+    }
     names.update(before.keys() - after.keys())
     return names

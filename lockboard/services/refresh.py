@@ -19,12 +19,12 @@ from lockboard.domain.errors import AccessDenied, ReadError
 from lockboard.domain.inventory import BackendReport, Changes, Inventory, Known, StateRow
 from lockboard.domain.keys import LOCKFILE_SUFFIX, state_id
 from lockboard.domain.locks import Lock
-from lockboard.domain.model import Backend, Content, Observation, StateObject, Unread
+from lockboard.domain.model import Backend, Content, History, Observation, StateObject, Unread
 from lockboard.domain.ports import Clock, Listed, LockTable, States, TableItem
 from lockboard.services import memo as memos
 from lockboard.services.investigate import Facts, Investigator, needs_body
 from lockboard.services.memo import Memo
-from lockboard.services.picture import Picture, Swept, listed_object
+from lockboard.services.picture import Picture, Swept
 from lockboard.services.rows import has_to_be_watched, judge
 
 READS_PER_REFRESH = 2000
@@ -35,6 +35,8 @@ READERS = 4
 
 RETRY_UNREAD = timedelta(minutes=5)
 """How long a part that could not be read is left alone."""
+
+FILE_NOT_READ = Unread("its lock file was not read yet")
 
 PAGE = 1000
 """Keys of one LIST page."""
@@ -73,6 +75,7 @@ class Refresher:
         self._one_at_a_time = threading.Lock()
         self._picture: Picture | None = None
         self._known: dict[str, Known] | None = None
+        self._strays = True  # whether a stored row may belong to no key of the picture
         self._watched: dict[str, _Look] = {}
         self._file_locks: dict[str, tuple[Listed, Lock | None | Unread]] = {}
         self._swept = Swept()
@@ -178,7 +181,9 @@ class Refresher:
         return objects, items, errors
 
     def _list(self) -> dict[str, Listed]:
-        """Every object by key. A row that is as it was is the last picture's own, so that two pictures fit in memory."""
+        """Every object by key. A row that is as it was is the last picture's own, so that two pictures take
+        little more memory than one.
+        """
         before = self._picture.objects if self._picture else {}
         keys = list(before)
         fences = keys[PAGE - 1 : len(keys) - 1 : PAGE]
@@ -222,10 +227,8 @@ class Refresher:
         except ReadError as error:
             self._sweep_error = str(error)
         else:
-            known = self._picture.keys if self._picture else set()
-            states = {
-                key for key in deleted if self._backend.state_key(key) or key in lockfiles or key in known
-            }
+            named = {key for key in deleted if self._backend.state_key(key) or self._stored(key)}
+            states = named | (deleted & lockfiles)
             self._swept, self._sweep_error = Swept(states, lockfiles), None
         self._swept_at = now
         self._sweep_requests = sum(self._since(counted).values())
@@ -309,7 +312,7 @@ class Refresher:
             self._file_lock(key, picture, may_read=may_read),
         )
         seen, memo = self._investigator.complete(facts, self._memo(key), now, may_read=may_read)
-        return _Look(seen, memo, now)
+        return _Look(seen, memo, now if may_read else now - RETRY_UNREAD)
 
     def _still(self, key: str, look: _Look, picture: Picture) -> bool:
         """Whether the last look still holds: the same facts, nothing left to settle, and no failed read that
@@ -319,6 +322,8 @@ class Refresher:
         if known is None or known.fingerprint != picture.fingerprint(key):
             return False
         if seen.mismatch_since and seen.history is None:
+            return False
+        if seen.state is None and isinstance(seen.history, History) and seen.history.standing:
             return False
         body = seen.state.body if isinstance(seen.state, StateObject) else None
         unread = any(isinstance(part, Unread) for part in (seen.state, seen.file_lock, seen.history, body))
@@ -363,17 +368,17 @@ class Refresher:
         Without a sweep, deleted states stay.
         """
         assert self._known is not None
-        keys = before.keys if before else set()
-        for key in keys - picture.keys:
+        left = before.keys - picture.keys if before else set()
+        for key in left:
             self._watched.pop(key, None)
-            if self._stored(key):
-                yield state_id(self._backend.name, key)
-        if before is None:
+        gone = {state_id(self._backend.name, key) for key in left} & self._known.keys()
+        if self._strays:
             here = {state_id(self._backend.name, key) for key in picture.keys}
             kept = Content.STATE_DELETED_UNPROTECTED if self._sweep_error else None
-            yield from [
-                id_ for id_, known in self._known.items() if id_ not in here and known.content != kept
-            ]
+            strays = {id_: known.content for id_, known in self._known.items() if id_ not in here | gone}
+            self._strays = kept in strays.values()
+            gone.update(id_ for id_, content in strays.items() if content != kept)
+        yield from gone
 
     # ---- what is kept of one key
     # -------------------------------------------------------------------------------------
@@ -391,7 +396,7 @@ class Refresher:
         if cached := self._cached_file_lock(key, picture):
             return cached
         if not may_read:
-            return Unread("its lock file was not read yet")
+            return FILE_NOT_READ
         lock = self._states.read_lockfile(key)
         self._file_locks[key] = (listed, lock)
         return lock
@@ -422,14 +427,17 @@ class Refresher:
         Known keys keep their last data.
         """
         missing = Unread(str(errors[0]), errors[0].code)
-        for key in sorted(Picture(self._backend, objects or {}, items or {}, Swept()).keys):
+        picture = Picture(self._backend, objects or {}, items or {}, Swept())
+        self._strays = True
+        for key in sorted(picture.keys):
             if self._stored(key):
                 continue
-            listed = objects.get(key) if objects else None
-            state = listed_object(listed) if listed else None
-            table = missing if items is None else None
             facts = Facts(
-                key, missing if objects is None else state, table, table, missing if objects is None else None
+                key,
+                missing if objects is None else picture.state(key),
+                missing if items is None else picture.digest(key),
+                missing if items is None else picture.table_lock(key),
+                missing if objects is None else FILE_NOT_READ if picture.lockfile(key) else None,
             )
             seen, memo = self._investigator.complete(facts, Memo(), self._aws_now(), may_read=False)
             yield judge(seen, memo, self._backend, self._aws_now(), "")[0]

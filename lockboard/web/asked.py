@@ -14,7 +14,7 @@ from lockboard.domain.text import shown
 
 STATUSES = frozenset(str(status) for status in (*Content, *LockStatus))
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_AGE = re.compile(r"([1-9][0-9]{0,8})([dhms])", re.ASCII)
+_AGE = re.compile(r"([1-9][0-9]{0,9})([dhms])", re.ASCII)
 _LONGEST = 1200
 _LONGEST_CURSOR = 4096
 

@@ -37,7 +37,7 @@ def blueprint(desk: Desk) -> Blueprint:
     @pages.route("/find", methods=["GET", "POST"])
     def find() -> Response:
         text = request.values.get("q", "")[:LONGEST_PASTE]
-        finding = understand(text) if text.strip() else Finding()
+        finding = understand(_unfolded(text)) if text.strip() else Finding()
         return _found(desk, finding, text, 200)
 
     @pages.get("/go")
@@ -51,6 +51,11 @@ def blueprint(desk: Desk) -> Blueprint:
         )
 
     return pages
+
+
+def _unfolded(text: str) -> str:
+    """A field of one line swallows the breaks of what is pasted; Terraform's bars say where they were."""
+    return text if "\n" in text else text.replace("│", "\n│")
 
 
 def _named(args: dict[str, str]) -> Finding:

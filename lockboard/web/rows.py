@@ -60,7 +60,7 @@ def line(row: ListRow, times: Times, suffix: str = "", late: str = "") -> Line:
     try:
         return _line(row, times, suffix, late)
     except (TypeError, ValueError, AttributeError, OverflowError):
-        return _bad(row, suffix)
+        return _bad(row.id, row.backend, row.key, f"/s/{row.id}{suffix}")
 
 
 def _line(row: ListRow, times: Times, suffix: str, late: str) -> Line:
@@ -90,17 +90,17 @@ def _line(row: ListRow, times: Times, suffix: str, late: str) -> Line:
     )
 
 
-def _bad(row: ListRow, suffix: str) -> Line:
+def _bad(id_: object, backend: object, key: object, href: str) -> Line:
     return Line(
-        str(row.id),
+        str(id_),
         "unknown",
-        f"/s/{row.id}{suffix}",
+        href,
         content_mark("unknown"),
         lock_mark("unknown"),
         effect_mark("unknown"),
-        str(row.backend),
+        str(backend),
         "",
-        str(row.key),
+        str(key),
         "",
         "What the store holds of this key cannot be shown. Re-check it.",
         "",
@@ -117,7 +117,16 @@ def _bad(row: ListRow, suffix: str) -> Line:
 
 def table_rows(found: Iterable[Line], icons: str) -> Markup:
     """The list's `<tr>` elements, every text escaped. `icons` is the URL of the sprite."""
-    return Markup("".join([_table_row(line, icons) for line in found]))  # noqa: S704 - escaped piece by piece
+    return Markup("".join([_any_row(line, icons) for line in found]))  # noqa: S704 - escaped piece by piece
+
+
+def _any_row(line: Line, icons: str) -> str:
+    try:
+        return _table_row(line, icons)
+    except (TypeError, ValueError, AttributeError):
+        return _table_row(
+            _bad(line.id, line.backend, f"{line.before}{line.name}{line.behind}", line.href), icons
+        )
 
 
 def _table_row(line: Line, icons: str) -> str:

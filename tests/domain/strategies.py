@@ -199,7 +199,8 @@ def digest(rnd: Random) -> Digest | None | Unread:
 def info(rnd: Random) -> LockInfo:
     """A readable record's fields, hostile or not."""
     if rnd.random() < 0.3:
-        return LockInfo(*(text(rnd) for _ in range(5)), created=moment(rnd), path=text(rnd))
+        id_, operation, comment, who, version, path = (text(rnd) for _ in range(6))
+        return LockInfo(id_, operation, comment, who, version, moment(rnd), path)
     operation = rnd.choice(("OperationTypeApply", "OperationTypePlan", "init", "lockboard-repair"))
     return LockInfo(rnd.choice(("id-1", "id-2", "")), operation, "", "root@ci", "1.11.4", rnd.choice((None, moment(rnd))), "b/app.tfstate")
 

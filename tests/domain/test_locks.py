@@ -46,14 +46,14 @@ def test_any_text_is_a_record_or_unreadable_for_a_reason_in_one_clean_line(rnd: 
 
 @many_inputs
 def test_a_record_that_terraform_wrote_is_read_back_whole(rnd: Random) -> None:
-    values = [text(rnd).encode("utf-8", "replace").decode() for _ in range(6)]
     taken = NOW + timedelta(microseconds=rnd.randrange(-(10**15), 10**15))
+    id_, operation, comment, who, version, path = (text(rnd).encode("utf-8", "replace").decode() for _ in range(6))
     spelt = taken.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".") + "Z"
-    pairs = dict(zip(NAMES, (*values[:5], spelt, values[5]), strict=True))
+    pairs = dict(zip(NAMES, (id_, operation, comment, who, version, spelt, path), strict=True))
 
     info = parse_lock_info(json.dumps(pairs, ensure_ascii=rnd.random() < 0.5))
 
-    assert info == LockInfo(*values[:5], created=taken, path=values[5])
+    assert info == LockInfo(id_, operation, comment, who, version, taken, path)
 
 
 def test_the_record_that_was_seen_is_read() -> None:

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from flask import Flask
 from flask.testing import FlaskClient
 
 from lockboard.domain.bodies import Body, BodyKind
-from lockboard.domain.digests import parse_digest
+from lockboard.domain.digests import Digest, parse_digest
 from lockboard.domain.errors import StoreError
 from lockboard.domain.inventory import VIEWS, BackendReport, ListRow, Page, Query, StateRow, in_view
 from lockboard.domain.locks import Lock, lock_from_file, lock_from_item
@@ -29,7 +30,9 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" hx-get='/x' s
 HOSTILE_KEY = f'a/{HOSTILE}/"q"&odd?#%.tfstate'
 
 
-def backend(name: str, bucket: str, table: str | None = "terraform-lock", stale: timedelta = timedelta(hours=1)) -> Backend:
+def backend(
+    name: str, bucket: str, table: str | None = "terraform-lock", stale: timedelta = timedelta(hours=1)
+) -> Backend:
     return Backend(
         name=name,
         bucket=bucket,
@@ -101,9 +104,11 @@ class Story:
         if self.state == "gone":
             return None
         size = 0 if self.state == "empty" else 5321
-        return StateObject(self.md5, size, NOW - self.written, "v-current", body=self._body() if size else None)
+        return StateObject(
+            self.md5, size, NOW - self.written, "v-current", body=self._body() if size else None
+        )
 
-    def _digest(self):  # type: ignore[no-untyped-def]
+    def _digest(self) -> Digest | None:
         if self.digest is None or BACKENDS[self.backend].table is None:
             return None
         return parse_digest({"S": self.md5 if self.digest == "same" else self.digest})
@@ -130,7 +135,11 @@ class Story:
 
     def _file_lock(self) -> Lock | None:
         locked = (self.who or self.info is not None) and self.tflock
-        return lock_from_file(self._text().encode("utf-8", "replace"), NOW - self.held, "e", "lv") if locked else None
+        return (
+            lock_from_file(self._text().encode("utf-8", "replace"), NOW - self.held, "e", "lv")
+            if locked
+            else None
+        )
 
     def _history(self) -> History | None:
         if not self.older and self.state == "there":
@@ -140,16 +149,32 @@ class Story:
             versions.append(Version("marker-1", NOW - timedelta(hours=2), delete_marker=True, latest=True))
         for number, (md5, serial) in enumerate(self.older):
             body = Body(md5, 5300, BodyKind.STATE, None, 4, serial, LINEAGE, "1.11.4", 36)
-            versions.append(Version(f"v-{number}", NOW - timedelta(days=number + 1), etag=md5, size=5300, body=body))
+            versions.append(
+                Version(f"v-{number}", NOW - timedelta(days=number + 1), etag=md5, size=5300, body=body)
+            )
         return History(tuple(versions))
 
 
 OLD = "fad67a84f7ddef1a9de62c85afc3b70a"
 STORIES = (
-    Story("prod-kr", "Prod/terraform/rds/terraform.tfstate", digest=OLD, state="gone", older=((OLD, 41), ("b" * 32, 40))),
+    Story(
+        "prod-kr",
+        "Prod/terraform/rds/terraform.tfstate",
+        digest=OLD,
+        state="gone",
+        older=((OLD, 41), ("b" * 32, 40)),
+    ),
     Story("dev-us", "search/terraform.tfstate", state="gone", older=((OLD, 9),)),
     Story("dev-us", "queue/terraform.tfstate", state="empty", older=((OLD, 9),)),
-    Story("prod-kr", "Prod/terraform/iam/terraform.tfstate", digest=OLD, older=((OLD, 11),), who="root@runner-t3qyxf-project-7120-concurrent-0", held=timedelta(hours=7, minutes=12), written=timedelta(hours=7)),
+    Story(
+        "prod-kr",
+        "Prod/terraform/iam/terraform.tfstate",
+        digest=OLD,
+        older=((OLD, 11),),
+        who="root@runner-t3qyxf-project-7120-concurrent-0",
+        held=timedelta(hours=7, minutes=12),
+        written=timedelta(hours=7),
+    ),
     Story("prod-kr", "payments/ledger/terraform.tfstate", serial=10, digest=OLD, older=((OLD, 14),)),
     Story("prod-kr", "cdn/edge.tfstate", digest=OLD, older=((OLD, 12),)),
     Story("prod-kr", "monitoring/grafana.tfstate", digest="0" * 32),
@@ -159,14 +184,46 @@ STORIES = (
     Story("prod-kr", "archive/2023/kms.tfstate", unread="access denied to the object (s3:GetObject)"),
     Story("dev-kr", "batch/remote", who="ubuntu@ip-172-31-2-133", held=timedelta(days=4, hours=3)),
     Story("prod-kr", "결제/원장.tfstate", who="jiwoo@Jiwoo-MacBookPro.local", held=timedelta(days=9)),
-    Story("prod-kr", "remote", who="atlantis@atlantis-0", held=timedelta(minutes=33), tflock=True, table_lock=False),
+    Story(
+        "prod-kr",
+        "remote",
+        who="atlantis@atlantis-0",
+        held=timedelta(minutes=33),
+        tflock=True,
+        table_lock=False,
+    ),
     Story("dev-us", "tools/jenkins.tfstate", info="not a lock record", tflock=True, held=timedelta(hours=9)),
-    Story("dev-us", "env:/pr-502/app.tfstate", state="gone", who="runner@fv-az881-525", held=timedelta(days=1, hours=2), tflock=True),
+    Story(
+        "dev-us",
+        "env:/pr-502/app.tfstate",
+        state="gone",
+        who="runner@fv-az881-525",
+        held=timedelta(days=1, hours=2),
+        tflock=True,
+    ),
     Story("dev-kr", HOSTILE_KEY, who=f"{HOSTILE}\u202egpj.exe\x1b[31m", held=timedelta(days=2)),
-    Story("prod-kr", "Prod/terraform/eks/terraform.tfstate", who="runner@fv-az1113-87", held=timedelta(minutes=9), written=timedelta(minutes=2)),
-    Story("dev-kr", "Dev/terraform/eks/terraform.tfstate", who="minji@Minji-ThinkPad", held=timedelta(minutes=12)),
-    Story("prod-kr", "server/terraform.tfstate", who="root@ip-10-91-17-147.ap-northeast-2.compute.internal", held=timedelta(minutes=3)),
-    Story("prod-kr", "payments/api/terraform.tfstate", digest=OLD, settled=False, written=timedelta(seconds=4)),
+    Story(
+        "prod-kr",
+        "Prod/terraform/eks/terraform.tfstate",
+        who="runner@fv-az1113-87",
+        held=timedelta(minutes=9),
+        written=timedelta(minutes=2),
+    ),
+    Story(
+        "dev-kr",
+        "Dev/terraform/eks/terraform.tfstate",
+        who="minji@Minji-ThinkPad",
+        held=timedelta(minutes=12),
+    ),
+    Story(
+        "prod-kr",
+        "server/terraform.tfstate",
+        who="root@ip-10-91-17-147.ap-northeast-2.compute.internal",
+        held=timedelta(minutes=3),
+    ),
+    Story(
+        "prod-kr", "payments/api/terraform.tfstate", digest=OLD, settled=False, written=timedelta(seconds=4)
+    ),
     Story("dev-us", "network/terraform.tfstate", written=timedelta(days=61)),
     Story("dev-us", "env:/staging/app.tfstate", written=timedelta(days=430)),
     Story("dev-kr", "Dev/terraform/iam/terraform.tfstate"),
@@ -179,7 +236,12 @@ STORIES = (
 
 
 def estate() -> list[StateRow]:
-    return [story.row() for story in STORIES]
+    return list(_estate())
+
+
+@cache
+def _estate() -> tuple[StateRow, ...]:
+    return tuple(story.row() for story in STORIES)
 
 
 def report(name: str, **changes: object) -> BackendReport:
@@ -229,12 +291,18 @@ class FakeBoard:
     def page(self, query: Query) -> Page:
         self._called("page")
         found = self._matching(query)
-        before, start = query.after.startswith("b"), int(query.after[1:] or 0) if query.after[1:].isdigit() else 0
+        before, start = (
+            query.after.startswith("b"),
+            int(query.after[1:] or 0) if query.after[1:].isdigit() else 0,
+        )
         start = max(0, start - query.limit) if before else start
         part = found[start : start + query.limit]
         end = start + len(part)
         return Page(
-            [_listed(row) for row in part], f"n{end}" if end < len(found) else "", f"b{start}" if start else "", len(found)
+            [_listed(row) for row in part],
+            f"n{end}" if end < len(found) else "",
+            f"b{start}" if start else "",
+            len(found),
         )
 
     def counts(self) -> Mapping[str, int]:
@@ -280,7 +348,11 @@ class FakeBoard:
         self._called("find")
         found = [row for row in self.rows.values() if row.id in ids or (exact and exact in _names(row))]
         if not found and fragment:
-            found = [row for row in self.rows.values() if all(word in row.search for word in fragment.lower().split())]
+            found = [
+                row
+                for row in self.rows.values()
+                if all(word in row.search for word in fragment.lower().split())
+            ]
         return [_listed(row) for row in sorted(found, key=lambda row: (row.rank, row.key))[:limit]]
 
     def timeline(self, state_id: str, limit: int = 50) -> Sequence[tuple[datetime, str, str, str]]:
@@ -396,8 +468,12 @@ def web(
     reports: Sequence[BackendReport] | None = None,
     backends: Mapping[str, Backend] = BACKENDS,
     hosts: Sequence[str] = LOOPBACK,
+    settings: Sequence[SettingLine] = SETTINGS,
 ) -> Web:
-    board = FakeBoard(estate() if rows is None else rows, [report(name) for name in backends] if reports is None else reports)
+    board = FakeBoard(
+        estate() if rows is None else rows,
+        [report(name) for name in backends] if reports is None else reports,
+    )
     clock, recheck = Ticking(), Recheck(board)
-    services = Services(board, backends, recheck, SETTINGS, clock, timedelta(seconds=15), "0.1.0")
+    services = Services(board, backends, recheck, settings, clock, timedelta(seconds=15), "0.1.0")
     return Web(board, clock, recheck, build_app(services, trusted_hosts=hosts, monotonic=clock.monotonic))

@@ -72,7 +72,7 @@ def sqlite_engine(url: str | URL, connections: int, **options: Any) -> Engine:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction in which all statements see the same moment. StoreError if the database does not answer."""
+    """A transaction in which all statements see one moment. StoreError if the database does not answer."""
     options: dict[str, Any] = {}
     if engine.dialect.name == "postgresql":
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -85,7 +85,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine, *, much: bool = False) -> Iterator[tuple[Connection, int]]:
-    """The transaction of the only writer, and the generation it starts from; committed if the block ends well.
+    """The transaction of the only writer, and the generation it starts from; committed if all ends well.
 
     Another writer is waited for, at most about 25 s on SQLite and 10 s on PostgreSQL; then StoreError.
     """

@@ -38,7 +38,7 @@ def migrate(engine: Engine) -> None:
 
 
 def open_memory() -> Engine:
-    """A SQLite database in memory with all its tables, gone when the engine is: for a scan that leaves no trace.
+    """A SQLite database in memory with all its tables, gone when the engine is: for a scan without a trace.
 
     It has one connection, for which threads take turns; a thread that holds it must not ask again.
     """

@@ -131,7 +131,7 @@ meta = Table(
 
 HISTORY_LIMIT = 100
 
-FULL_TEXT = table("states_search", column("rowid"), column("search"))
+FULL_TEXT = table("states_search", column("rowid"), column("states_search"))
 """SQLite's trigram index over `states.search`, by `states.seq`; it has no copy of the text. PostgreSQL has
 none.
 """

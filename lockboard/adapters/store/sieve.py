@@ -89,7 +89,7 @@ class Sieve:
             return select(*columns).where(*conditions)
         joined = FULL_TEXT.join(states, states.c.seq == FULL_TEXT.c.rowid)
         # Candidates by MATCH, then LIKE: the index also takes GLOB, but SQLite 3.40 crashes on some patterns.
-        candidates = FULL_TEXT.c.search.op("MATCH")(" AND ".join(trigrams))
+        candidates = FULL_TEXT.c.states_search.op("MATCH")(" AND ".join(trigrams))
         return select(*columns).select_from(joined).where(candidates, *self._conditions())
 
     def walk(self, columns: Sequence[ColumnElement[Any]], order: Order, lane: Lane) -> Select[Any]:

@@ -1,0 +1,103 @@
+"""Fixtures of this room: one Chromium, one dashboard for each estate, one context for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+
+from tests import needs
+from tests.browser.estate import BACKENDS, EVERY_STATUS, NOW, report
+from tests.browser.reports import Complaints
+from tests.browser.server import Lab
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=needs.chromium(), args=list(ARGUMENTS))
+        chromium.new_context().close()
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="package")
+def estate_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(
+        tmp_path_factory.mktemp("estate"), EVERY_STATUS, BACKENDS, [report(name) for name in BACKENDS]
+    )
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def lab(estate_lab: Lab) -> Lab:
+    """The dashboard over every status, as it was at first."""
+    estate_lab.restore()
+    estate_lab.gate.asked.clear()
+    return estate_lab
+
+
+class Open(Protocol):
+    """Opens a page of a context of its own. `options` are those of `Browser.new_context`."""
+
+    def __call__(self, url: str = "", *, phone: bool = False, **options: object) -> Page: ...
+
+
+class Visits:
+    """The contexts of one test and what their pages complained about."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._open: list[tuple[BrowserContext, Complaints]] = []
+
+    def __call__(self, url: str = "", *, phone: bool = False, **options: object) -> Page:
+        scripted = options.get("java_script_enabled") is not False
+        settings = {
+            "viewport": PHONE if phone else WIDE,
+            "has_touch": phone,
+            "locale": "en-GB",
+            "timezone_id": "Asia/Seoul",
+            **options,
+        }
+        context = self._browser.new_context(**settings)  # type: ignore[arg-type]
+        context.set_default_timeout(8000)
+        self._open.append((context, Complaints(context, scripted=scripted)))
+        context.clock.install(time=NOW)
+        page = context.new_page()
+        if url:
+            page.goto(url)
+        return page
+
+    @property
+    def complaints(self) -> Complaints:
+        """Of the page that was opened last."""
+        return self._open[-1][1]
+
+    def close(self) -> list[str]:
+        found = []
+        for context, complaints in self._open:
+            context.close()
+            found += complaints.all()
+        return found
+
+
+@pytest.fixture
+def visits(browser: Browser) -> Iterator[Visits]:
+    """Opens pages; a test fails where one of them broke the policy, threw, opened a dialog or was refused unexpectedly."""
+    found = Visits(browser)
+    yield found
+    assert found.close() == []

@@ -1,0 +1,45 @@
+"""What tests of this room do again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page
+
+from tests.browser.estate import Seen
+
+PACE = 10.0
+"""Seconds between two looks for news, as the preferences have it at first."""
+QUIET = 16.0
+"""Seconds without a touch after which rows may move under a pointer or a focus."""
+
+
+def pass_by(page: Page, seconds: float) -> None:
+    """Let the page's clock run; its timers fire, nobody waits."""
+    page.clock.run_for(int(seconds * 1000))
+
+
+def until(page: Page, happened: Callable[[], bool], what: str) -> None:
+    """Wait for something outside the page."""
+    for _ in range(400):
+        if happened():
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"this never happened: {what}")
+
+
+def row(page: Page, seen: Seen) -> Locator:
+    return page.locator(f"#r-{seen.id}")
+
+
+def shown_ids(page: Page) -> list[str]:
+    """The rows of the list in order."""
+    ids: list[str] = page.locator(".row").evaluate_all("(rows) => rows.map((row) => row.id.slice(2))")
+    return ids
+
+
+def open_menu(page: Page, name: str) -> Locator:
+    """Open one of the list's menus; gives its choices."""
+    menu = page.locator("details.menu").filter(has=page.locator("summary", has_text=name))
+    menu.locator("summary").click()
+    return menu.locator("ul")

@@ -1,0 +1,428 @@
+"""The pages stay true by themselves, and nothing moves under a pointer, a focus or a selection."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visits
+from tests.browser.estate import BUSY, EVERY_STATUS, FINE, NOW, RUNNER, STALE, Seen, held, record, report
+from tests.browser.server import Asked, Lab
+from tests.browser.steps import PACE, QUIET, open_menu, pass_by, row, shown_ids, until
+
+pytestmark = pytest.mark.browser
+
+TAKEN = held(FINE.backend, FINE.key, "yuna@laptop", timedelta(minutes=1), fingerprint="taken")
+"""The healthy key, after somebody took its lock."""
+BEFORE = len([one for one in EVERY_STATUS if one.row().rank <= 3])
+"""How many keys need attention at first."""
+WATCH = """() => {
+  window.touched = [];
+  new MutationObserver((all) => all.forEach((one) => {
+    const place = one.target.nodeType === 1 ? one.target : one.target.parentElement;
+    if (!place.closest("[data-ago], #data-age, #data-at") && one.oldValue !== place.getAttribute?.(one.attributeName ?? ""))
+      window.touched.push(`${one.type} ${place.id || place.className || place.tagName} ${one.attributeName ?? ""}`);
+  })).observe(document.querySelector("#region"), { subtree: true, childList: true, attributes: true, attributeOldValue: true });
+}"""
+
+
+def pulse(asked: Asked) -> bool:
+    return asked.path == "/states/pulse"
+
+
+def refresh(asked: Asked) -> bool:
+    return asked.source.endswith("#region")
+
+
+def anything(asked: Asked) -> bool:
+    return asked.path.startswith(("/states", "/s/", "/health"))
+
+
+def look(page: Page, lab: Lab, seconds: float = PACE) -> None:
+    """Let the next look for news happen and its answer arrive."""
+    before = lab.gate.pulses()
+    with page.expect_response("**/states/pulse?*"):
+        pass_by(page, seconds)
+        until(page, lambda: lab.gate.pulses() > before, "a look for news")
+
+
+def test_a_look_without_news_leaves_the_document_untouched(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    page.evaluate(WATCH)
+    with page.expect_response("**/states/pulse?*") as answer:
+        pass_by(page, PACE)
+    assert answer.value.status == 204
+    look(page, lab)
+    assert page.evaluate("window.touched") == []
+    assert not any(map(refresh, lab.gate.asked))
+
+
+def test_a_change_shows_by_itself_while_nobody_touches_the_list(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    page.locator("#q").focus()
+    page.evaluate("scrollTo(0, 700)")
+    other = row(page, STALE)
+    other.evaluate("(element) => { element.same = true }")
+    lab.change(TAKEN)
+    look(page, lab)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+    assert other.evaluate("(element) => element.same"), "rows that did not change are not made anew"
+    assert page.evaluate("scrollY") == 700
+    expect(page.locator("#q")).to_be_focused()
+    expect(page.locator("#pill")).to_be_hidden()
+
+
+def test_title_and_favicon_carry_how_many_need_attention(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    expect(page).to_have_title(f"({BEFORE}) All · Lockboard")
+    expect(page.locator("#favicon")).to_have_attribute("href", f"/favicon/{BEFORE}.svg")
+    lab.change(replace(TAKEN, item=record(FINE.key, "yuna@laptop", timedelta(hours=9))))
+    look(page, lab)
+    expect(page).to_have_title(f"({BEFORE + 1}) All · Lockboard")
+    expect(page.locator("#favicon")).to_have_attribute("href", f"/favicon/{BEFORE + 1}.svg")
+    expect(page.locator(".tabs a").first).to_have_text(f"Needs attention {BEFORE + 1}")
+
+
+def test_rows_do_not_move_under_a_pointer(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    row(page, STALE).hover()
+    before = shown_ids(page)
+    lab.change(TAKEN, replace(TAKEN, backend="prod-kr", key="new/terraform.tfstate"))
+    lab.drop(BUSY)
+    look(page, lab)
+    pill = page.get_by_role("button", name="2 changes, show")
+    expect(pill).to_be_visible()
+    expect(page.locator("#said")).to_have_text("2 changes, show")
+    expect(page).to_have_title(f"({BEFORE}) All · Lockboard")
+    assert shown_ids(page) == before
+    pill.click()
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+    expect(row(page, BUSY)).to_have_count(0)
+    expect(page.locator("#pill")).to_be_hidden()
+
+
+def test_a_pointer_that_rests_for_long_does_not_keep_news_away(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    row(page, STALE).hover()
+    lab.change(TAKEN)
+    look(page, lab)
+    expect(page.get_by_role("button", name="1 change, show")).to_be_visible()
+    look(page, lab, QUIET)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+    expect(page.locator("#pill")).to_be_hidden()
+
+
+def test_rows_do_not_move_under_the_focus_and_it_stays_where_it_is(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    link = row(page, STALE).locator(".key")
+    page.keyboard.press("j")
+    link.focus()
+    lab.change(TAKEN)
+    look(page, lab)
+    expect(page.get_by_role("button", name="1 change, show")).to_be_visible()
+    look(page, lab, QUIET)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+    expect(link).to_be_focused()
+
+
+def test_a_focus_whose_row_went_away_goes_to_the_heading(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    row(page, STALE).locator(".key").focus()
+    pass_by(page, QUIET)
+    lab.drop(STALE)
+    look(page, lab)
+    expect(row(page, STALE)).to_have_count(0)
+    expect(page.locator("h1")).to_be_focused()
+
+
+def test_selected_text_stays_selected(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    row(page, FINE).locator(".why").evaluate("(element) => getSelection().selectAllChildren(element)")
+    words = page.evaluate("getSelection().toString()")
+    pass_by(page, QUIET)
+    lab.change(TAKEN)
+    look(page, lab)
+    expect(page.locator("#pill")).to_be_visible()
+    assert page.evaluate("getSelection().toString()") == words
+    page.evaluate("getSelection().removeAllRanges()")
+    look(page, lab)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+
+
+def test_an_open_menu_stays_open(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    choices = open_menu(page, "Status")
+    lab.change(TAKEN)
+    look(page, lab, QUIET)
+    expect(page.locator("#pill")).to_be_visible()
+    expect(choices).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(choices).to_be_hidden()
+    look(page, lab)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+
+
+def test_an_open_record_on_the_page_of_a_key_stays_open(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/s/{STALE.id}")
+    page.get_by_text("Raw record").click()
+    expect(page.locator(".tag details pre")).to_be_visible()
+    lab.change(replace(STALE, item=record(STALE.key, "somebody@else", timedelta(hours=2)), fingerprint="anew"))
+    look(page, lab)
+    expect(page.get_by_role("button", name="1 change, show")).to_be_visible()
+    look(page, lab, QUIET)
+    expect(page.locator(".tag .who")).to_contain_text("somebody@else")
+    expect(page.locator(".tag details pre")).to_be_visible()
+    expect(page.locator(".tag details pre")).to_contain_text("somebody@else")
+
+
+def test_the_page_of_a_key_is_left_alone_by_changes_of_others(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/s/{STALE.id}")
+    page.evaluate(WATCH)
+    lab.change(TAKEN)
+    look(page, lab)
+    look(page, lab)
+    assert page.evaluate("window.touched.filter((one) => !one.endsWith('data-rev'))") == []
+    assert not any(map(refresh, lab.gate.asked))
+
+
+def test_the_page_of_a_key_that_went_away_keeps_what_it_shows(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/s/{STALE.id}")
+    visits.complaints.expected = {404}
+    lab.drop(STALE)
+    look(page, lab)
+    until(page, lambda: any(map(refresh, lab.gate.asked)), "a refresh")
+    expect(page.locator("h1")).to_contain_text("batch")
+
+
+def test_the_health_page_renews_itself(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/health")
+    expect(page.locator("#backend-1")).to_contain_text("Read completely")
+    lab.report(report("dev-kr", complete=False, error="access denied to the bucket"))
+    pass_by(page, PACE)
+    expect(page.locator("#backend-1")).to_contain_text("access denied to the bucket")
+
+
+def test_the_age_of_the_data_goes_on_and_starts_anew_with_a_refresh(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    expect(page.locator("#data-age")).to_have_text("8 s")
+    page.clock.pause_at(NOW + timedelta(minutes=2))
+    expect(page.locator("#data-age")).to_have_text("2 min")
+    lab.clock.now = NOW + timedelta(minutes=2)
+    lab.look_again()
+    look(page, lab)
+    expect(page.locator("#data-age")).to_have_text("10 s")
+    expect(page.locator("#data-at")).to_have_text("18:02:00 UTC")
+    assert not any(map(refresh, lab.gate.asked)), "a refresh that found nothing moves the clock, not the rows"
+
+
+def test_ages_in_the_list_go_on(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    age = row(page, BUSY).locator(".c-held b")
+    expect(age).to_have_text("9 min")
+    page.clock.fast_forward(61_000)
+    expect(age).to_have_text("10 min")
+
+
+def test_old_data_is_said_to_be_old_until_it_is_fresh_again(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    banner = page.locator("#stale")
+    expect(banner).to_be_hidden()
+    page.clock.fast_forward(360_000)
+    expect(banner).to_contain_text("This data is 6 min old")
+    expect(page.locator("#lamp")).to_have_class("lamp lost")
+    lab.clock.now = NOW + timedelta(minutes=6)
+    lab.look_again()
+    look(page, lab)
+    expect(banner).to_be_hidden()
+
+
+@pytest.mark.parametrize("failure", ["cut", "503", "offline"])
+def test_a_server_that_is_not_reached_is_announced_and_recovers_by_itself(
+    lab: Lab, visits: Visits, failure: str
+) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    visits.complaints.expected, visits.complaints.lost_connections_are_expected = {503}, True
+    before = shown_ids(page)
+    banner = page.locator("#stale")
+    if failure == "offline":
+        page.context.set_offline(True)
+        _miss(page, failure, 3)
+        expect(banner).to_contain_text("Lockboard does not answer")
+        page.context.set_offline(False)
+    else:
+        gate = lab.gate.cutting(anything) if failure == "cut" else lab.gate.answering(503, anything)
+        with gate:
+            _miss(page, failure, 2)
+            expect(banner).to_be_hidden()
+            _miss(page, failure, 1)
+            expect(banner).to_contain_text("Lockboard does not answer. What you see was true")
+    assert shown_ids(page) == before
+    expect(page.locator("#lamp")).to_have_class("lamp lost")
+    look(page, lab, 4 * PACE)
+    expect(banner).to_be_hidden()
+    expect(page.locator("#lamp")).to_have_class("lamp")
+
+
+def _miss(page: Page, failure: str, times: int) -> None:
+    """Let so many looks fail. Each failure makes the next look come later, at most four times as late."""
+    for _ in range(times):
+        seen = page.expect_response("**/states/pulse?*") if failure == "503" else page.expect_event("requestfailed")
+        with seen:
+            page.clock.fast_forward(int(4 * PACE * 1000))
+
+
+def test_an_error_page_never_lands_in_the_list(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    visits.complaints.expected = {500, 502}
+    before = shown_ids(page)
+    with lab.gate.answering(502, refresh):
+        lab.change(TAKEN)
+        look(page, lab)
+        until(page, lambda: any(map(refresh, lab.gate.asked)), "a refresh")
+        expect(page.locator("body")).not_to_contain_text("nginx says no")
+        assert shown_ids(page) == before
+    with lab.gate.answering(500, lambda asked: asked.source == "form#search"):
+        with page.expect_response(lambda response: response.status == 500):
+            page.locator("#q").press_sequentially("rds")
+        expect(page.locator("#said")).to_have_text("The server answered 500.")
+        expect(page.locator("body")).not_to_contain_text("nginx says no")
+        assert shown_ids(page) == before
+    look(page, lab)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+
+
+def test_a_slow_answer_does_not_hold_the_page_for_ever(lab: Lab, visits: Visits) -> None:
+    """After 15 s htmx gives up, and the next look works."""
+    page = visits(f"{lab.url}/states?view=all")
+    visits.complaints.lost_connections_are_expected = True
+    with lab.gate.holding(pulse) as late:
+        pass_by(page, PACE)
+        until(page, late.has_arrived, "a look for news")
+        with page.expect_event("requestfailed"):
+            pass_by(page, 15.5)
+    lab.change(TAKEN)
+    look(page, lab, 2 * PACE)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+
+
+def test_pausing_stops_every_look_until_it_is_resumed(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    page.get_by_role("button", name="Pause").click()
+    resume = page.get_by_role("button", name="Resume")
+    expect(resume).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#lamp")).to_have_class("lamp paused")
+    lab.change(TAKEN)
+    pass_by(page, 60)
+    page.reload()
+    pass_by(page, 60)
+    expect(resume).to_be_visible()
+    assert lab.gate.live() == 0
+    resume.click()
+    until(page, lambda: lab.gate.pulses() == 1, "a look at once")
+    expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_hidden_tab_asks_for_nothing(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    _show(page, hidden=True)
+    lab.change(TAKEN)
+    pass_by(page, 120)
+    _show(page, hidden=False)
+    until(page, lambda: lab.gate.pulses() > 0, "a look at once when it is seen again")
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+    assert lab.gate.pulses() == 1
+
+
+def _show(page: Page, *, hidden: bool) -> None:
+    """As the browser does it when another tab comes to the front."""
+    page.evaluate(
+        """(hidden) => {
+          Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+          Object.defineProperty(document, "visibilityState", { configurable: true, get: () => hidden ? "hidden" : "visible" });
+          document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
+        }""",
+        hidden,
+    )
+
+
+def test_looks_come_faster_for_a_minute_after_a_change(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    lab.change(TAKEN)
+    look(page, lab)
+    expect(row(page, FINE)).to_contain_text("yuna@laptop")
+    for _ in range(3):
+        look(page, lab, 3)
+    with page.expect_response("**/states/pulse?*"):
+        page.clock.fast_forward(61_000)
+    before = lab.gate.pulses()
+    pass_by(page, PACE - 1.5)
+    look(page, lab, 2)
+    assert lab.gate.pulses() == before + 1
+
+
+def test_looks_come_rarely_once_nobody_has_touched_the_page_for_long(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    with page.expect_response("**/states/pulse?*"):
+        page.clock.fast_forward(601_000)
+    before = lab.gate.pulses()
+    pass_by(page, 2.5 * PACE)
+    look(page, lab)
+    assert lab.gate.pulses() == before + 1
+
+
+def test_no_look_at_all_where_the_preferences_say_never(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/settings")
+    page.get_by_role("radio", name="never").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    page.goto(f"{lab.url}/states?view=all")
+    pass_by(page, 120)
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    assert lab.gate.live() == 0
+
+
+def test_an_older_answer_never_takes_the_place_of_a_newer_one(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    visits.complaints.lost_connections_are_expected = True
+    with lab.gate.holding(lambda asked: "q=r" in asked.query.split("&")) as older:
+        page.locator("#q").press_sequentially("r")
+        until(page, older.has_arrived, "the first search")
+        page.locator("#q").press_sequentially("ds")
+        expect(page).to_have_url(f"{lab.url}/states?view=all&q=rds")
+        found = shown_ids(page)
+        assert len(found) == 2
+        older.let_go()
+        look(page, lab)
+    assert shown_ids(page) == found
+    expect(page).to_have_url(f"{lab.url}/states?view=all&q=rds")
+    expect(page.locator(".chip")).to_have_text("“rds” ×")
+
+
+def test_a_refresh_under_way_never_undoes_a_search(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all")
+    visits.complaints.lost_connections_are_expected = True
+    lab.change(TAKEN)
+    with lab.gate.holding(refresh) as late:
+        look(page, lab)
+        until(page, late.has_arrived, "the refresh")
+        page.locator("#q").press_sequentially("rds")
+        expect(page.locator(".chip")).to_have_text("“rds” ×")
+        late.let_go()
+        look(page, lab)
+    expect(page.locator(".chip")).to_have_text("“rds” ×")
+    assert len(shown_ids(page)) == 2
+
+
+def test_the_list_of_one_holder_follows_only_its_own_changes(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=all&holder={RUNNER}")
+    expect(page.locator(".row")).to_have_count(1)
+    more = held("dev-kr", "more/terraform.tfstate", RUNNER, timedelta(minutes=2))
+    row(page, BUSY).hover()
+    lab.change(TAKEN, more)
+    look(page, lab)
+    page.get_by_role("button", name="1 change, show").click()
+    expect(row(page, more)).to_be_visible()
+    expect(page.locator(".row")).to_have_count(2)
