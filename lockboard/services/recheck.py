@@ -44,7 +44,7 @@ class Rechecker:
         )
         if isinstance(seen.state, Unread) and not seen.state.denied:
             raise ReadError("s3:GetObject", seen.state.code or "Unread", seen.state.reason)
-        # Read later than the last listing, so it cannot vouch for it: a refresh that loads this row judges anew.
+        # Read after the last listing, so it vouches for none: a refresh that loads the row judges anew.
         fresh, _ = judge(seen, memo, backend, now, "", rechecked=True)
         self._board.put(fresh)
         return fresh

@@ -88,13 +88,13 @@ def build_app(
         pages.blueprint(desk, services.settings),
     ):
         app.register_blueprint(blueprint)
-    _files(app, assets)
+    _files(app, assets, services.version)
     _probes(app, services.board)
     app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
-def _files(app: Flask, assets: Assets) -> None:
+def _files(app: Flask, assets: Assets, version: str) -> None:
     @app.get("/static/<path:name>")
     def static(name: str) -> Response:
         answer = send_from_directory(assets.folder, name)
@@ -109,7 +109,9 @@ def _files(app: Flask, assets: Assets) -> None:
             abort(404)
         text = app.jinja_env.get_template("favicon.svg").render(count=count)
         return Response(
-            text, content_type="image/svg+xml", headers={"Cache-Control": "public, max-age=86400"}
+            text,
+            content_type="image/svg+xml",
+            headers={"Cache-Control": _FOR_EVER if request.args.get("v") == version else "no-store"},
         )
 
 

@@ -11,15 +11,15 @@ from zlib import crc32
 from flask import Blueprint, Response, redirect, request
 from markupsafe import Markup
 
-from lockboard.domain.inventory import VIEWS, Board, ListRow, Page
+from lockboard.domain.inventory import PAGE_SIZE, VIEWS, Board, ListRow, Page, StateRow
 from lockboard.web import exports
 from lockboard.web.asked import Asked, Links, asked, sort_parameter, spelled_age, view_parameter
 from lockboard.web.desk import Desk, Health, favicon, page_response, render_region, wants_fragment
-from lockboard.web.live import BUCKET_SECONDS, KeptPage, Snapshot
+from lockboard.web.live import BUCKET_SECONDS, KEPT, KeptPage, Snapshot
 from lockboard.web.lookup import looks_pasted
 from lockboard.web.marks import STATUS_TITLES, SUSPECT
 from lockboard.web.prefs import preferences
-from lockboard.web.rows import escaped, lines, table_rows
+from lockboard.web.rows import escaped, table_rows
 from lockboard.web.security import NONCE
 from lockboard.web.strip import SHOWN, Strip, strip
 from lockboard.web.times import Times
@@ -128,7 +128,6 @@ def blueprint(desk: Desk) -> Blueprint:
 def list_page(desk: Desk, snapshot: Snapshot, wanted: Asked) -> dict[str, object]:
     """Everything the list's template prints."""
     times = desk.times()
-    links = Links(wanted)
     counts, statuses = desk.counted(snapshot)
     page = desk.board.page(wanted.query(times.now))
     health = desk.health(snapshot, times)
@@ -148,15 +147,11 @@ def list_page(desk: Desk, snapshot: Snapshot, wanted: Asked) -> dict[str, object
         "suspect": sum(statuses.get(status, 0) for status in SUSPECT),
         "icon": favicon(attention),
         "title": f"{VIEW_TITLES[wanted.view]} · Lockboard",
-        "tabs": _tabs(wanted, links, counts),
-        "menus": _menus(desk, wanted, links, statuses, snapshot),
-        "chips": _chips(wanted, links),
-        "headings": {sort: _heading(wanted, links, sort) for sort, _ in _SORTS},
-        "rows": table_rows(lines(page.rows, times, list_string, late), desk.icons),
+        **_controls(desk, snapshot, wanted.but()),
+        "rows": table_rows(page.rows, times, list_string, late, desk.icons),
         "pager": _pager(wanted, page),
         "empty": None if page.rows else _empty(desk, wanted, total, health, times),
         "strip": _strip(desk, times, snapshot),
-        "hidden": [(name, value) for name, value in wanted.but().pairs() if name != "q"],
         "zone": times.zone_name,
     }
 
@@ -167,6 +162,26 @@ def neighbours(board: Board, state_id: str, wanted: Asked, times: Times) -> tupl
     suffix = f"?{string}" if string else ""
     before, after = board.neighbours(state_id, wanted.but().query(times.now))
     return f"/s/{before}{suffix}" if before else "", f"/s/{after}{suffix}" if after else ""
+
+
+def _controls(desk: Desk, snapshot: Snapshot, wanted: Asked) -> Mapping[str, object]:
+    """What changes the list: the same on each of its pages, as long as the counts are."""
+    key = (snapshot.stamp, wanted)
+    kept = desk.controls.get(key)
+    if kept is None:
+        links = Links(wanted)
+        counts, statuses = desk.counted(snapshot)
+        kept = {
+            "tabs": _tabs(wanted, links, counts),
+            "menus": _menus(desk, wanted, links, statuses, snapshot),
+            "chips": _chips(wanted, links),
+            "headings": {sort: _heading(wanted, links, sort) for sort, _ in _SORTS},
+            "hidden": [(name, value) for name, value in wanted.pairs() if name != "q"],
+        }
+        if len(desk.controls) >= KEPT:
+            desk.controls.clear()
+        desk.controls[key] = kept
+    return kept
 
 
 def _tabs(wanted: Asked, links: Links, counts: Mapping[str, int]) -> list[Choice]:
@@ -249,7 +264,7 @@ def _heading(wanted: Asked, links: Links, sort: str) -> Heading:
 def _pager(wanted: Asked, page: Page) -> dict[str, object]:
     first = wanted.start if wanted.after else 1
     count = len(page.rows)
-    last_start = max(1, first - len(page.rows))
+    last_start = max(1, first - PAGE_SIZE)
     return {
         "first": first,
         "last": first + count - 1,
@@ -261,17 +276,19 @@ def _pager(wanted: Asked, page: Page) -> dict[str, object]:
 
 def _strip(desk: Desk, times: Times, snapshot: Snapshot) -> Strip | None:
     """The same for every list, so it is laid out once for each change and minute."""
-    key = ("strip", snapshot.stamp, int(times.now.timestamp()) // 60)
-    if key not in desk.strips:
+    key = (snapshot.stamp, int(times.now.timestamp()) // 60)
+    kept = desk.strips.get(key)
+    if kept is None:
         held = desk.board.held(SHOWN)
 
         def limit_of(row: ListRow) -> timedelta | None:
             backend = desk.backends.get(row.backend)
             return backend.policy_for(row.key).stale_after if backend else None
 
+        kept = strip(held, times, limit_of, desk.icons)
         desk.strips.clear()
-        desk.strips[key] = strip(held, times, limit_of, desk.icons) if held else None
-    return desk.strips.get(key)
+        desk.strips[key] = kept
+    return kept if kept.ticks else None
 
 
 def _empty(desk: Desk, wanted: Asked, total: int, health: Health, times: Times) -> Empty:
@@ -359,7 +376,7 @@ def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
         return Response(status=204, headers=snapshot.headers)
     state_id = request.args.get("state", "")
     if state_id:
-        changed = int(fingerprint_of(desk.board, state_id) != request.args.get("seen", ""))
+        changed = int(fingerprint_of(desk.board.state(state_id)) != request.args.get("seen", ""))
         if not changed:
             return Response(status=204, headers=snapshot.headers)
     else:
@@ -368,9 +385,8 @@ def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
     return Response(status=200, headers=(*snapshot.headers, ("HX-Trigger", json.dumps({"lb:changed": news}))))
 
 
-def fingerprint_of(board: Board, state_id: str) -> str:
+def fingerprint_of(row: StateRow | None) -> str:
     """What a page about one key shows, in a word: equal means there is nothing new to show."""
-    row = board.state(state_id)
     if row is None:
         return ""
     seen = (row.fingerprint, row.content, row.lock, row.terraform, row.document.get("rechecked_at"))

@@ -62,7 +62,8 @@ class Desk:
     watch: Watch
     pages: Pages
     tallies: dict[int, tuple[Mapping[str, int], Mapping[str, int]]] = field(default_factory=dict)
-    strips: dict[Hashable, Strip | None] = field(default_factory=dict)
+    controls: dict[Hashable, Mapping[str, object]] = field(default_factory=dict)
+    strips: dict[Hashable, Strip] = field(default_factory=dict)
 
     @property
     def old_after(self) -> timedelta:

@@ -122,12 +122,13 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
         "icon": favicon(attention),
         "attention": attention,
         "snapshot": snapshot,
-        "seen": fingerprint_of(desk.board, row.id),
+        "seen": fingerprint_of(row),
         "health": health,
         "old_after": int(desk.old_after.total_seconds()),
         "canonical": wanted.but().url(f"/s/{row.id}"),
         "hidden": wanted.but().pairs(),
         "list_url": wanted.but().url(),
+        "beside": Asked(view="all", backend=row.backend, prefix=split_key(key)[0]).url(),
         "previous": before,
         "next": after,
         "tone": tone_of(row.rank),
@@ -152,6 +153,7 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
         "prints": _text(doc, "prints"),
         "commands": [(str(c.get("label", "")), str(c.get("command", ""))) for c in _list(doc, "commands")],
         "versions": _versions(doc, times),
+        "restore": _to_restore(_list(doc, "remedies")),
         "versions_known": isinstance(doc.get("versions"), list),
         "versions_complete": bool(doc.get("versions_complete")),
         "timeline": _timeline(desk, row, times),
@@ -235,6 +237,12 @@ def _remedy(entry: Entry) -> dict[str, Any]:
             if entry.get(name)
         ],
     }
+
+
+def _to_restore(remedies: Sequence[Entry]) -> str:
+    """The version that the recommended remedy restores, "" where it restores none."""
+    found = (str(r.get("version_id") or "") for r in remedies if r.get("recommended") is True)
+    return next(filter(None, found), "")
 
 
 def _versions(doc: Entry, times: Times) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ HOLD_SECONDS = 0.5
 BUCKET_SECONDS = 10
 """Ages on a page that is kept are at most this old; the script corrects them."""
 
-_KEPT_PAGES = 128
+KEPT = 128
+"""Pages, and lists whose controls are made, that are kept at the same time."""
 
 PLACEHOLDER = f"nonce-{secrets.token_hex(16)}"
 """Stands for the nonce in a page while it is kept. Never sent, so nobody can forge it."""
@@ -98,7 +99,7 @@ class Pages:
 
     def keep(self, key: Hashable, html: str, canonical: str) -> KeptPage:
         page = KeptPage(html.encode("utf-8", "replace").split(PLACEHOLDER.encode("ascii")), canonical)
-        if len(self._kept) >= _KEPT_PAGES:
+        if len(self._kept) >= KEPT:
             self._kept.clear()
         self._kept[key] = page
         return page

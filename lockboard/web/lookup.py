@@ -97,7 +97,7 @@ def _found(desk: Desk, finding: Finding, text: str, none_found: int) -> Response
         text=text if none_found == 200 else "",
         asked_for=_understood(finding),
         rows=lines(
-            rows, times, "", {report.backend: moment.short for report, moment in health.unread if moment.iso}
+            rows, times, {report.backend: moment.short for report, moment in health.unread if moment.iso}
         ),
         zone=times.zone_name,
         searched=not finding.nothing or bool(text.strip()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote_plus
 
@@ -45,25 +46,51 @@ class Line(NamedTuple):
     late: str
 
 
-def lines(rows: Iterable[ListRow], times: Times, query: str, late: Mapping[str, str]) -> list[Line]:
+def lines(rows: Iterable[ListRow], times: Times, late: Mapping[str, str]) -> list[Line]:
     """Every row, also one whose fields cannot be used.
 
-    `query` is the list's canonical query string, which links to a key carry along; `late` says for each
-    backend that could not be read when its rows were last true.
+    `late` says for each backend that could not be read when its rows were last true.
+    """
+    return [_any_line(row, times, late.get(row.backend, "")) for row in rows]
+
+
+def _any_line(row: ListRow, times: Times, late: str) -> Line:
+    try:
+        return _line(row, times.at(row.locked_since), times.at(row.modified), "", late)
+    except (TypeError, ValueError, AttributeError):
+        return _bad(row, "")
+
+
+def table_rows(
+    rows: Iterable[ListRow], times: Times, query: str, late: Mapping[str, str], icons: str
+) -> Markup:
+    """The list's `<tr>` elements, every text escaped; a row whose fields cannot be used is shown as not known.
+
+    `query` is the list's canonical query string, which links to a key carry along; `icons` is the sprite's URL.
     """
     suffix = f"?{query}" if query else ""
-    return [line(row, times, suffix, late.get(row.backend, "")) for row in rows]
+    at, late_of = times.at, late.get
+    written = [
+        _any_row(row, at(row.locked_since), at(row.modified), suffix, late_of(row.backend, ""), icons)
+        for row in rows
+    ]
+    return Markup("".join(written))  # noqa: S704 - escaped piece by piece
 
 
-def line(row: ListRow, times: Times, suffix: str = "", late: str = "") -> Line:
-    """One row; where its fields cannot be used it is shown as not known."""
+def _any_row(row: ListRow, since: Moment, written: Moment, suffix: str, late: str, icons: str) -> str:
     try:
-        return _line(row, times, suffix, late)
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        return _bad(row.id, row.backend, row.key, f"/s/{row.id}{suffix}")
+        return _kept_row(row, since, written, suffix, late, icons)
+    except (TypeError, ValueError, AttributeError):
+        return _table_row(_bad(row, suffix), icons)
 
 
-def _line(row: ListRow, times: Times, suffix: str, late: str) -> Line:
+@lru_cache(maxsize=4096)
+def _kept_row(row: ListRow, since: Moment, written: Moment, suffix: str, late: str, icons: str) -> str:
+    """From one page to the next most rows stay as they are, to the minute of their ages."""
+    return _table_row(_line(row, since, written, suffix, late), icons)
+
+
+def _line(row: ListRow, since: Moment, written: Moment, suffix: str, late: str) -> Line:
     before, name, behind = split_key(row.key)
     digest, note = digest_words(row.content, row.digest)
     return Line(
@@ -81,26 +108,26 @@ def _line(row: ListRow, times: Times, suffix: str, late: str) -> Line:
         row.holder,
         f"/states?view=all&holder={quote_plus(row.holder, errors='replace')}" if row.holder else "",
         operation_words(row.operation),
-        times.at(row.locked_since),
+        since,
         digest,
         note,
-        times.at(row.modified),
+        written,
         size(row.size),
         late,
     )
 
 
-def _bad(id_: object, backend: object, key: object, href: str) -> Line:
+def _bad(row: ListRow, suffix: str) -> Line:
     return Line(
-        str(id_),
+        str(row.id),
         "unknown",
-        href,
+        f"/s/{row.id}{suffix}",
         content_mark("unknown"),
         lock_mark("unknown"),
         effect_mark("unknown"),
-        str(backend),
+        str(row.backend),
         "",
-        str(key),
+        str(row.key),
         "",
         "What the store holds of this key cannot be shown. Re-check it.",
         "",
@@ -113,20 +140,6 @@ def _bad(id_: object, backend: object, key: object, href: str) -> Line:
         "",
         "",
     )
-
-
-def table_rows(found: Iterable[Line], icons: str) -> Markup:
-    """The list's `<tr>` elements, every text escaped. `icons` is the URL of the sprite."""
-    return Markup("".join([_any_row(line, icons) for line in found]))  # noqa: S704 - escaped piece by piece
-
-
-def _any_row(line: Line, icons: str) -> str:
-    try:
-        return _table_row(line, icons)
-    except (TypeError, ValueError, AttributeError):
-        return _table_row(
-            _bad(line.id, line.backend, f"{line.before}{line.name}{line.behind}", line.href), icons
-        )
 
 
 def _table_row(line: Line, icons: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import NamedTuple
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -25,9 +26,7 @@ class Times:
 
     def __init__(self, now: datetime, zone: tzinfo) -> None:
         self.now, self.zone = now, zone
-        self._seconds = now.timestamp()
-        self._plain = str(zone) == "UTC"
-        self._year = now.astimezone(zone).year
+        self._seconds, self._year = now.timestamp(), now.astimezone(zone).year
         self.zone_name = now.astimezone(zone).tzname() or "UTC"
 
     def moment(self, when: datetime | None) -> Moment:
@@ -39,15 +38,10 @@ class Times:
         if seconds is None:
             return NEVER
         try:
-            utc = datetime.fromtimestamp(int(seconds), UTC)
-            local = utc if self._plain else utc.astimezone(self.zone)
+            iso, short, long = _written(int(seconds), self.zone, self._year)
         except (OverflowError, ValueError, OSError):
             return NEVER
-        zone = "UTC" if self._plain else local.tzname() or "UTC"
-        iso, here = utc.isoformat(), local.isoformat(" ")
-        day = f"{local.day} {_MONTHS[local.month - 1]}"
-        short = f"{day} {here[11:16]} {zone}" if local.year == self._year else f"{day} {local.year}"
-        return Moment(f"{iso[:19]}Z", age_words(self._seconds - seconds), short, f"{here[:19]} {zone}")
+        return Moment(iso, age_words(self._seconds - seconds), short, long)
 
     def of(self, text: object) -> Moment:
         """Of an RFC 3339 text; NEVER where it is none."""
@@ -58,6 +52,17 @@ class Times:
             return self.moment(when if when.tzinfo else when.replace(tzinfo=UTC))
         except (OverflowError, ValueError):
             return NEVER
+
+
+@lru_cache(maxsize=16_384)
+def _written(seconds: int, zone: tzinfo, this_year: int) -> tuple[str, str, str]:
+    """`iso`, `short` and `long` of a moment; only its age changes from one page to the next."""
+    utc = datetime.fromtimestamp(seconds, UTC)
+    local = utc.astimezone(zone)
+    iso, here, name = utc.isoformat(), local.isoformat(" "), local.tzname() or "UTC"
+    day = f"{local.day} {_MONTHS[local.month - 1]}"
+    short = f"{day} {here[11:16]} {name}" if local.year == this_year else f"{day} {local.year}"
+    return f"{iso[:19]}Z", short, f"{here[:19]} {name}"
 
 
 def age_words(seconds: float) -> str:

@@ -43,3 +43,12 @@ def open_menu(page: Page, name: str) -> Locator:
     menu = page.locator("details.menu").filter(has=page.locator("summary", has_text=name))
     menu.locator("summary").click()
     return menu.locator("ul")
+
+
+def back(page: Page) -> None:
+    """One step back in the history. Playwright's own step waits for a load, and htmx answers it with a second one."""
+    page.evaluate("history.back()")
+
+
+def forward(page: Page) -> None:
+    page.evaluate("history.forward()")

@@ -161,7 +161,7 @@ def test_an_open_menu_stays_open(lab: Lab, visits: Visits) -> None:
     expect(choices).to_be_visible()
     page.keyboard.press("Escape")
     expect(choices).to_be_hidden()
-    look(page, lab)
+    look(page, lab, QUIET)
     expect(row(page, FINE)).to_contain_text("yuna@laptop")
 
 
@@ -397,6 +397,7 @@ def test_an_older_answer_never_takes_the_place_of_a_newer_one(lab: Lab, visits: 
         older.let_go()
         look(page, lab)
     assert shown_ids(page) == found
+    expect(page.locator("#stale")).to_be_hidden()
     expect(page).to_have_url(f"{lab.url}/states?view=all&q=rds")
     expect(page.locator(".chip")).to_have_text("“rds” ×")
 

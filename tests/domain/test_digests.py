@@ -6,6 +6,7 @@ import re
 from random import Random
 
 import pytest
+
 from lockboard.domain.digests import parse_digest
 from tests.domain.strategies import attribute, many_inputs, text
 from tests.domain.test_text import is_clean
@@ -15,7 +16,12 @@ MD5 = "01a71b5ed062f690ccbfaed0d029a9a9"
 
 @many_inputs
 def test_any_attribute_is_a_valid_digest_or_one_with_its_problem_in_words(rnd: Random) -> None:
-    string = rnd.choice((text(rnd, 40), "".join(rnd.choice("0123456789abcdefABCDEFg") for _ in range(rnd.choice((31, 32, 32, 33))))))
+    string = rnd.choice(
+        (
+            text(rnd, 40),
+            "".join(rnd.choice("0123456789abcdefABCDEFg") for _ in range(rnd.choice((31, 32, 32, 33)))),
+        )
+    )
     given_attribute = attribute(rnd, string)
 
     found = parse_digest(given_attribute)
@@ -33,8 +39,20 @@ def test_upper_case_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     "spoilt",
-    [None, {"S": ""}, {"S": MD5[:31]}, {"S": MD5 + "0"}, {"S": MD5 + "\n"}, {"S": f'"{MD5}"'}, {"S": "g" * 32},
-     {"S": "٣" * 32}, {"N": "1"}, {"B": bytes.fromhex(MD5)}, {"NULL": True}, {"S": "AacbXtBi9pDMv67Q0CmpqQ=="}],
-)  # fmt: skip
+    [
+        None,
+        {"S": ""},
+        {"S": MD5[:31]},
+        {"S": MD5 + "0"},
+        {"S": MD5 + "\n"},
+        {"S": f'"{MD5}"'},
+        {"S": "g" * 32},
+        {"S": "٣" * 32},
+        {"N": "1"},
+        {"B": bytes.fromhex(MD5)},
+        {"NULL": True},
+        {"S": "AacbXtBi9pDMv67Q0CmpqQ=="},
+    ],
+)
 def test_what_terraform_ignores_is_ignored(spoilt: dict[str, object] | None) -> None:
     assert not parse_digest(spoilt).valid

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from random import Random
 
 import pytest
+
 from lockboard.domain.keys import digest_id, lock_id, matcher, split_lock_id, state_id, workspace_of
 from tests.domain.strategies import key, many_inputs, text
 
@@ -36,7 +37,10 @@ def test_a_lock_id_made_of_bucket_and_key_is_taken_apart_again(rnd: Random) -> N
     ("whole", "parts"),
     [
         ("b/a//b/../c", ("b", "a//b/../c")),
-        ("arn:aws:s3:eu-west-1:1:accesspoint/team/app.tfstate", ("arn:aws:s3:eu-west-1:1:accesspoint/team", "app.tfstate")),
+        (
+            "arn:aws:s3:eu-west-1:1:accesspoint/team/app.tfstate",
+            ("arn:aws:s3:eu-west-1:1:accesspoint/team", "app.tfstate"),
+        ),
         ("arn:aws:s3:eu-west-1:1:accesspoint/team/a\nb", ("arn:aws:s3:eu-west-1:1:accesspoint/team", "a\nb")),
         ("arn:aws:s3:eu-west-1:1:accesspoint/team/", None),
         ("terragrunt", None),
@@ -71,7 +75,21 @@ def test_a_key_under_no_prefix_is_the_default_workspace() -> None:
 
 
 def _pattern(rnd: Random) -> str:
-    pieces = ("*", "?", "[a-c]", "[!x]", "[", "]", "[z-a]", ".tfstate", "app", "/", "-md5", "\n", text(rnd, 2))
+    pieces = (
+        "*",
+        "?",
+        "[a-c]",
+        "[!x]",
+        "[",
+        "]",
+        "[z-a]",
+        ".tfstate",
+        "app",
+        "/",
+        "-md5",
+        "\n",
+        text(rnd, 2),
+    )
     return "".join(rnd.choice(pieces) for _ in range(rnd.randrange(5)))
 
 

@@ -39,7 +39,9 @@ def offered(verdict: Verdict) -> list[tuple[Action, bool, str | None]]:
     return [(r.action, r.recommended, r.version_id or r.digest or r.lock_id) for r in verdict.remedies]
 
 
-@pytest.mark.parametrize("name", ["deleted, the digest names the last version", "deleted, the digest names an older version"])
+@pytest.mark.parametrize(
+    "name", ["deleted, the digest names the last version", "deleted, the digest names an older version"]
+)
 def test_removing_the_digest_of_a_deleted_state_is_offered_last_and_with_its_danger(name: str) -> None:
     verdict = verdict_of(name)
 
@@ -51,7 +53,10 @@ def test_removing_the_digest_of_a_deleted_state_is_offered_last_and_with_its_dan
 def test_an_ambiguous_deletion_offers_both_versions_the_newest_first() -> None:
     verdict = verdict_of("deleted, the digest names an older version")
 
-    assert offered(verdict)[:2] == [(Action.RESTORE_VERSION, True, "v2"), (Action.RESTORE_VERSION, False, "v1")]
+    assert offered(verdict)[:2] == [
+        (Action.RESTORE_VERSION, True, "v2"),
+        (Action.RESTORE_VERSION, False, "v1"),
+    ]
 
 
 def test_an_orphan_digest_recommends_nothing_but_offers_the_newest_version_left() -> None:
@@ -95,7 +100,9 @@ def test_a_digest_nobody_can_explain_is_set_only_after_a_look() -> None:
 
 
 @pytest.mark.parametrize("has_table", [True, False])
-def test_a_missing_digest_is_offered_only_where_there_is_a_table_and_never_recommended(has_table: bool) -> None:
+def test_a_missing_digest_is_offered_only_where_there_is_a_table_and_never_recommended(
+    has_table: bool,
+) -> None:
     verdict = diagnose(seen_with(GOOD, has_table=has_table), POLICY, NOW)
 
     assert offered(verdict) == ([(Action.SET_DIGEST, False, V2)] if has_table else [])
@@ -108,7 +115,10 @@ def test_one_unlock_frees_one_id_in_both_stores() -> None:
 
 
 def test_two_holders_are_two_unlocks_and_neither_is_recommended() -> None:
-    assert offered(verdict_of("two holders")) == [(Action.FORCE_UNLOCK, False, "id-2"), (Action.FORCE_UNLOCK, False, "id-1")]
+    assert offered(verdict_of("two holders")) == [
+        (Action.FORCE_UNLOCK, False, "id-2"),
+        (Action.FORCE_UNLOCK, False, "id-1"),
+    ]
 
 
 def test_a_lock_nobody_can_read_is_removed_without_an_id() -> None:
@@ -131,11 +141,15 @@ def test_a_repair_waits_until_a_live_lock_is_gone() -> None:
     states = (GOOD, None, an_object(OLD))
     versions = (MARKER, version("v2", NEW), version("v1", OLD))
     for state in states:
-        verdict = diagnose(seen_with(state, V3, *versions, table=a_lock(ago=timedelta(seconds=30))), POLICY, NOW)
+        verdict = diagnose(
+            seen_with(state, V3, *versions, table=a_lock(ago=timedelta(seconds=30))), POLICY, NOW
+        )
         assert offered(verdict) == [(Action.FORCE_UNLOCK, False, "id-1")]
 
 
-@pytest.mark.parametrize("row", [row for row in LOCK_ROWS if row.lock == "key_collision"], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in LOCK_ROWS if row.lock == "key_collision"], ids=lambda row: row.name
+)
 def test_where_two_keys_collide_nothing_is_offered_and_the_danger_is_told(row: Row) -> None:
     verdict = diagnose(row.seen, POLICY, NOW)
 

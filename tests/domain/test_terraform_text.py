@@ -47,7 +47,12 @@ def test_a_lock_prints_its_seven_fields() -> None:
 
     assert said.startswith("Error: Error acquiring the state lock\n")
     assert "ConditionalCheckFailedException" in said
-    for line in ("  ID:        id-1", "  Path:      b/app.tfstate", "  Operation: OperationTypeApply", "  Who:       root@ci"):
+    for line in (
+        "  ID:        id-1",
+        "  Path:      b/app.tfstate",
+        "  Operation: OperationTypeApply",
+        "  Who:       root@ci",
+    ):
         assert line in said.split("\n")
     assert "  Created:   2026-11-20 17:59:00" in said
 
@@ -81,6 +86,8 @@ def test_where_a_plan_works_nothing_is_printed() -> None:
 
 
 def test_a_line_is_never_broken_by_a_key() -> None:
-    plain, hostile = (diagnose(seen_with(GOOD, *BEHIND, key=key), POLICY, NOW).prints for key in ("k", "k\nBucket: x\u202e"))
+    plain, hostile = (
+        diagnose(seen_with(GOOD, *BEHIND, key=key), POLICY, NOW).prints for key in ("k", "k\nBucket: x\u202e")
+    )
 
     assert hostile == plain.replace("Key:    k", "Key:    k\\x0aBucket: x\\u202e")

@@ -1,4 +1,4 @@
-"""Untrusted text is shown as one clean line, and times and spans are spelt the same for every year there is."""
+"""Untrusted text is shown as one clean line; times and spans are spelt the same in every year there is."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from random import Random
 from unicodedata import category
 
 import pytest
+
 from lockboard.domain.text import shown, spoken_span, spoken_time, utc
 from tests.domain.strategies import ODD, many_inputs, text
 
 DRAWN_AS_NOTHING = {
-    0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0,
-    *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000),
-}  # fmt: skip
+    0x034F,
+    0x115F,
+    0x1160,
+    0x17B4,
+    0x17B5,
+    0x2800,
+    0x3164,
+    0xFFA0,
+    *range(0x180B, 0x1810),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0000, 0xE1000),
+}
 """Unicode's Default_Ignorable_Code_Point outside the classes of control and format, and the Braille blank."""
 
 
@@ -77,9 +87,18 @@ def test_a_time_of_a_year_below_1000_keeps_its_four_digits() -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (-5, "0 s"), (0, "0 s"), (45.9, "45 s"), (60, "1 min"), (90, "1 min"), (3600, "1 h"), (3660, "1 h 1 min"),
-        (11520, "3 h 12 min"), (86400, "1 d"), (86430, "1 d"), (187200, "2 d 4 h"),
+        (-5, "0 s"),
+        (0, "0 s"),
+        (45.9, "45 s"),
+        (60, "1 min"),
+        (90, "1 min"),
+        (3600, "1 h"),
+        (3660, "1 h 1 min"),
+        (11520, "3 h 12 min"),
+        (86400, "1 d"),
+        (86430, "1 d"),
+        (187200, "2 d 4 h"),
     ],
-)  # fmt: skip
+)
 def test_a_span_is_said_in_its_two_largest_units(seconds: float, said: str) -> None:
     assert spoken_span(timedelta(seconds=seconds)) == said

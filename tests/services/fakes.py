@@ -1,7 +1,8 @@
 """One bucket, one lock table, an inventory and its board in memory, behind the domain's ports.
 
-The bucket keeps versions and delete markers, gives ETags as S3 does (or as KMS makes them), tells whole seconds, and
-counts what it is asked. Any call can be made to fail, and something can be made to happen right after one.
+The bucket keeps versions and delete markers, gives ETags as S3 does (or as KMS makes them), tells whole
+seconds, and counts what it is asked. Any call can be made to fail, and something can be made to happen right
+after one.
 """
 
 from __future__ import annotations
@@ -116,7 +117,12 @@ class FakeBucket:
 
     def list_pages(self, prefix: str, fences: Sequence[str] = ()) -> Iterator[Sequence[Listed]]:
         rows = [
-            (key, now.etag, len(now.body or b""), now.modified.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+            (
+                key,
+                now.etag,
+                len(now.body or b""),
+                now.modified.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            )
             for key in sorted(self.versions, key=lambda key: key.encode("utf-8", "surrogatepass"))
             if key.startswith(prefix) and (now := self.current(key))
         ]
@@ -164,7 +170,9 @@ class FakeBucket:
             return unread
         found = self.current(key + LOCKFILE_SUFFIX)
         self.happen.done("lockfile")
-        return lock_from_file(found.body or b"", found.modified, found.etag, found.version_id) if found else None
+        return (
+            lock_from_file(found.body or b"", found.modified, found.etag, found.version_id) if found else None
+        )
 
     def history(self, key: str) -> History | Unread:
         self.requests.counts["versions"] += 1
@@ -223,7 +231,9 @@ class FakeInventory:
 
     def known(self, backend: str) -> dict[str, Known]:
         rows = (row for row in self.rows.values() if row.backend == backend)
-        return {row.id: Known(row.fingerprint, row.content, row.lock, row.terraform, row.memo) for row in rows}
+        return {
+            row.id: Known(row.fingerprint, row.content, row.lock, row.terraform, row.memo) for row in rows
+        }
 
     def apply(self, changes: Changes) -> int:
         put, drop = list(changes.put), list(changes.drop)
@@ -239,7 +249,16 @@ class FakeInventory:
         return self._generation
 
     def _check(self, row: StateRow) -> None:
-        texts = (row.key, row.summary, row.holder, row.operation, row.digest, row.search, row.fingerprint, row.memo)
+        texts = (
+            row.key,
+            row.summary,
+            row.holder,
+            row.operation,
+            row.digest,
+            row.search,
+            row.fingerprint,
+            row.memo,
+        )
         assert all("\0" not in text and text.encode() is not None for text in texts)
         json.dumps(row.document).encode()
 
@@ -318,13 +337,19 @@ def _line(row: StateRow) -> ListRow:
     return ListRow(*(getattr(row, name) for name in ListRow._fields))
 
 
-# ---- a team at work ------------------------------------------------------------------------------------------------
+# ---- a team at work ----------------------------------------------------------
 
 
 def state_body(serial: int = 1, *, resources: int = 2, lineage: str = "one", note: str = "") -> bytes:
     """A state as Terraform writes it, with so many instances and a secret in an output."""
     instances = [{"schema_version": 0, "attributes": {"id": str(number)}} for number in range(resources)]
-    resource = {"mode": "managed", "type": "null_resource", "name": "r", "provider": "p", "instances": instances}
+    resource = {
+        "mode": "managed",
+        "type": "null_resource",
+        "name": "r",
+        "provider": "p",
+        "instances": instances,
+    }
     whole = {
         "version": 4,
         "terraform_version": "1.11.4",
@@ -341,10 +366,14 @@ def md5(body: bytes) -> str:
     return hashlib.md5(body).hexdigest()
 
 
-def info_json(id: str, path: str, at: datetime, operation: str = "OperationTypeApply", who: str = "root@ci") -> str:
+def info_json(
+    id: str, path: str, at: datetime, operation: str = "OperationTypeApply", who: str = "root@ci"
+) -> str:
     """LockInfo as Go writes it."""
     fields = {"ID": id, "Operation": operation, "Info": "", "Who": who, "Version": "1.11.4"}
-    return json.dumps({**fields, "Created": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "Path": path}, separators=(",", ":"))
+    return json.dumps(
+        {**fields, "Created": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "Path": path}, separators=(",", ":")
+    )
 
 
 @dataclass
@@ -367,9 +396,15 @@ class Estate:
         self.inventory = FakeInventory()
         matches = matcher(self.include)
         self.backend = Backend(
-            self.name, "b", "eu-west-1", "locks" if self.has_table else None, self.prefix, matches,
-            lambda key: self.policy, sweep_every=self.sweep_every,
-        )  # fmt: skip
+            self.name,
+            "b",
+            "eu-west-1",
+            "locks" if self.has_table else None,
+            self.prefix,
+            matches,
+            lambda key: self.policy,
+            sweep_every=self.sweep_every,
+        )
         self.refresher = self.restarted()
 
     def restarted(self, inventory: FakeInventory | None = None) -> Refresher:
@@ -395,7 +430,16 @@ class Estate:
     def drop_digest(self, key: str) -> None:
         self.table.items.pop(digest_id("b", key), None)
 
-    def lock(self, key: str, id: str = "id-1", *, table: bool = True, file: bool = False, ago: float = 0, **more: str) -> None:
+    def lock(
+        self,
+        key: str,
+        id: str = "id-1",
+        *,
+        table: bool = True,
+        file: bool = False,
+        ago: float = 0,
+        **more: str,
+    ) -> None:
         info = info_json(id, lock_id("b", key), self.clock() - timedelta(seconds=ago), **more)
         if file:
             self.bucket.put(key + LOCKFILE_SUFFIX, info.encode())

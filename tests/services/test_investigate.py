@@ -10,7 +10,14 @@ from lockboard.domain.bodies import Body
 from lockboard.domain.digests import Digest
 from lockboard.domain.model import History, StateObject, Unread
 from lockboard.domain.ports import TableItem
-from lockboard.services.investigate import VERSIONS_COMPARED, Facts, Investigator, digest_of, is_lock_item, lock_of
+from lockboard.services.investigate import (
+    VERSIONS_COMPARED,
+    Facts,
+    Investigator,
+    digest_of,
+    is_lock_item,
+    lock_of,
+)
 from lockboard.services.memo import Memo
 from tests.services.fakes import Estate, md5, state_body
 
@@ -26,7 +33,7 @@ def item(name: str, info: object = None, digest: object = None) -> TableItem:
     return TableItem(name, info, digest)  # type: ignore[arg-type]
 
 
-# ---- whose item it is ----------------------------------------------------------------------------------------------
+# ---- whose item it is --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,15 +66,20 @@ def test_a_digest_is_read_from_its_item_and_a_lock_that_stands_there_is_none() -
 
 
 @pytest.mark.parametrize(
-    ("key", "stands", "occupied"), [("a", True, "digest"), ("a", False, "digest"), ("a-md5", True, "digest"), ("a-md5", False, "no lock")]
+    ("key", "stands", "occupied"),
+    [("a", True, "digest"), ("a", False, "digest"), ("a-md5", True, "digest"), ("a-md5", False, "no lock")],
 )
-def test_a_digest_where_a_lock_belongs_occupies_it_only_for_a_key_that_is_one(key: str, stands: bool, occupied: str) -> None:
+def test_a_digest_where_a_lock_belongs_occupies_it_only_for_a_key_that_is_one(
+    key: str, stands: bool, occupied: str
+) -> None:
     found = lock_of(item(f"b/{key}", None, DIGEST), key, stands_as_state=stands)
 
-    assert (found.occupied_by if found is not None and not isinstance(found, Unread) else "no lock") == occupied
+    assert (
+        found.occupied_by if found is not None and not isinstance(found, Unread) else "no lock"
+    ) == occupied
 
 
-# ---- the reads -----------------------------------------------------------------------------------------------------
+# ---- the reads ---------------------------------------------------------------
 
 
 def test_a_fresh_look_at_a_healthy_state_reads_object_lock_file_and_two_items() -> None:
@@ -96,7 +108,9 @@ def test_a_look_with_versions_reads_the_newest_and_asks_whether_lock_files_were_
     serials = [v.body.serial if isinstance(v.body, Body) else None for v in seen.history.versions]
     assert serials == [*range(19, 7, -1), *[None] * 7]
     assert memo.lockfile_history
-    assert estate.bucket.requests.counts["get"] == 13  # the current bytes are read once, and each older version once
+    assert (
+        estate.bucket.requests.counts["get"] == 13
+    )  # the current bytes are read once, and each older version once
 
 
 def test_the_version_that_a_digest_names_is_found_by_its_etag_with_two_reads_at_most() -> None:
@@ -108,7 +122,9 @@ def test_the_version_that_a_digest_names_is_found_by_its_etag_with_two_reads_at_
     seen, _ = investigator(estate).fresh(KEY, Memo(), estate.clock())
 
     assert isinstance(seen.history, History)
-    assert estate.bucket.requests.counts["get"] == 4  # the state, its lock file, the newest and the named version
+    assert (
+        estate.bucket.requests.counts["get"] == 4
+    )  # the state, its lock file, the newest and the named version
     named = seen.history.holding(md5(bodies[2]))
     assert named is not None
     assert named.version_id == "v3"
@@ -141,7 +157,13 @@ def test_a_deleted_state_without_a_digest_is_read_down_to_the_newest_that_is_a_s
     seen, _ = investigator(estate).fresh(KEY, Memo(), estate.clock())
 
     assert isinstance(seen.history, History)
-    assert [isinstance(version.body, Body) for version in seen.history.versions] == [False, False, True, True, False]
+    assert [isinstance(version.body, Body) for version in seen.history.versions] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
     assert seen.history.newest_usable == seen.history.versions[3]
 
 

@@ -15,7 +15,10 @@ from tests.domain.strategies import NOW, any_json, body, json_text, many_inputs,
 FULL = Memo(
     Since("absent 0", NOW),
     Since("dynamodb:id", NOW - timedelta(hours=1)),
-    {"v1": Body("0" * 32, 3, BodyKind.BROKEN, "it is not JSON"), "v2": Body("1" * 32, 9, BodyKind.STATE, serial=2)},
+    {
+        "v1": Body("0" * 32, 3, BodyKind.BROKEN, "it is not JSON"),
+        "v2": Body("1" * 32, 9, BodyKind.STATE, serial=2),
+    },
     "app-md5",
     lockfile_history=True,
 )
@@ -25,7 +28,9 @@ FULL = Memo(
 def test_a_memo_is_loaded_as_it_was_dumped(rnd: Random) -> None:
     bodies = {_plain(rnd): held for held in (body(rnd) for _ in range(3)) if isinstance(held, Body)}
     suspicion = rnd.choice((None, Since(_plain(rnd), moment(rnd))))
-    memo = Memo(suspicion, rnd.choice((None, suspicion)), bodies, rnd.choice((None, _plain(rnd))), rnd.random() < 0.5)
+    memo = Memo(
+        suspicion, rnd.choice((None, suspicion)), bodies, rnd.choice((None, _plain(rnd))), rnd.random() < 0.5
+    )
 
     assert load(dump(memo)) == memo
     assert dump(memo).isascii()
@@ -40,7 +45,13 @@ def test_any_stored_text_is_a_memo_or_an_empty_one(rnd: Random) -> None:
     whole = dump(FULL)
     at = rnd.randrange(len(whole))
     other = dict(zip("mlbsf", (any_json(rnd, 2) for _ in range(5)), strict=True))
-    for stored in (text(rnd), json_text(rnd, any_json(rnd)), whole[:at], whole[:at] + whole[at + 1 :], json.dumps(other)):
+    for stored in (
+        text(rnd),
+        json_text(rnd, any_json(rnd)),
+        whole[:at],
+        whole[:at] + whole[at + 1 :],
+        json.dumps(other),
+    ):
         assert isinstance(load(stored), Memo)
 
 

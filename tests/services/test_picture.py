@@ -15,7 +15,17 @@ from tests.domain.strategies import NOW, many_inputs
 POLICY = Policy()
 BACKEND = Backend("dev", "b", "eu-west-1", "locks", "", matcher(["*.tfstate"]), lambda _key: POLICY)
 INFO = {"S": "{}"}
-NAMES = ("a", "a-md5", "a-md5-md5", "a.tflock", "a.tflock-md5", "a.tflock.tflock", "a-md5.tflock", "s.tfstate", "s.tfstate-md5")
+NAMES = (
+    "a",
+    "a-md5",
+    "a-md5-md5",
+    "a.tflock",
+    "a.tflock-md5",
+    "a.tflock.tflock",
+    "a-md5.tflock",
+    "s.tfstate",
+    "s.tfstate-md5",
+)
 
 
 def listed(key: str, etag: str = "e") -> Listed:
@@ -32,13 +42,15 @@ def picture(
 
 def test_a_state_key_is_one_by_its_name_its_items_its_lock_file_or_the_sweep() -> None:
     swept = Swept({"deleted"}, {"filed", "never-stood"})
-    found = picture("a.tfstate", "filed", "held", "held.tflock", "readme", digests=("d",), locks=("l",), swept=swept)
+    found = picture(
+        "a.tfstate", "filed", "held", "held.tflock", "readme", digests=("d",), locks=("l",), swept=swept
+    )
 
     assert found.keys == {"a.tfstate", "filed", "held", "d", "l", "deleted"}
 
 
 def test_items_of_other_buckets_and_names_without_a_key_are_no_keys() -> None:
-    items: dict[str, TableItem | str] = {name: "0" * 32 for name in ("b2/a", "b/", "b", "x", "b/-md5", "B/a")}
+    items: dict[str, TableItem | str] = dict.fromkeys(("b2/a", "b/", "b", "x", "b/-md5", "B/a"), "0" * 32)
 
     found = Picture(BACKEND, {".tflock": listed(".tflock")}, items, Swept())
 
@@ -95,4 +107,10 @@ def test_two_states_share_a_name_only_where_both_stand_as_states(
 def test_a_listed_row_becomes_an_object_with_a_time_in_utc() -> None:
     found = listed_object(listed("k", "abc"))
 
-    assert (found.etag, found.size, found.last_modified, found.body, found.version_id) == ("abc", 9, NOW, None, None)
+    assert (found.etag, found.size, found.last_modified, found.body, found.version_id) == (
+        "abc",
+        9,
+        NOW,
+        None,
+        None,
+    )

@@ -39,7 +39,10 @@ def _old_lock(estate: Estate) -> None:
 
 
 def _no_versions(estate: Estate) -> None:
-    estate.bucket.happen.failing_page["sweep"] = (0, AccessDenied("s3:ListBucketVersions", "AccessDenied", ""))
+    estate.bucket.happen.failing_page["sweep"] = (
+        0,
+        AccessDenied("s3:ListBucketVersions", "AccessDenied", ""),
+    )
 
 
 def _no_list(estate: Estate) -> None:
@@ -119,8 +122,14 @@ def test_two_backends_are_one_answer_in_the_contract() -> None:
     states = list(told.pop("states"))
     whole = json.loads(json.dumps({**told, "states": states}))
 
-    assert [(backend["name"], backend["complete"]) for backend in whole["backends"]] == [("one", True), ("two", False)]
+    assert [(backend["name"], backend["complete"]) for backend in whole["backends"]] == [
+        ("one", True),
+        ("two", False),
+    ]
     assert whole["backends"][0]["requests"] == {"list": 1, "scan": 1, "get": 0, "versions": 0}
     assert whole["backends"][1]["missing_permission"] == "s3:ListBucket"
-    assert [(state["backend"], state["terraform"]) for state in states] == [("two", "unknown"), ("one", "works")]
+    assert [(state["backend"], state["terraform"]) for state in states] == [
+        ("two", "unknown"),
+        ("one", "works"),
+    ]
     assert result.exit_status() == 2

@@ -148,11 +148,17 @@ def test_an_empty_object_without_a_digest_makes_terraform_create_everything_agai
 
 
 @pytest.mark.parametrize("body", CORRUPT.values(), ids=CORRUPT)
-def test_a_body_that_is_no_state_fails_even_with_its_digest_set_to_match(stacks: Stacks, body: bytes) -> None:
+@pytest.mark.parametrize("digest", ["set to match", "absent"])
+def test_a_body_that_is_no_state_fails_whether_its_digest_matches_or_is_absent(
+    stacks: Stacks, digest: str, body: bytes
+) -> None:
     stack = stacks.applied()
     last = stack.stored.version_id()
     stack.stored.put_body(body)
-    stack.stored.put_digest(md5(body))
+    if digest == "absent":
+        stack.stored.delete_digest()
+    else:
+        stack.stored.put_digest(md5(body))
 
     verdict = agree(stack, content="state_corrupt", terraform="fails", severity="blocked")
 

@@ -12,9 +12,22 @@ from hypothesis import strategies as st
 from lockboard.web.exports import COLUMNS, safe_cell
 from tests.web.fakes import BACKENDS, estate, report, web
 
-CONTRACT = set(
-    ["id", "backend", "bucket", "key", "severity", "content", "lock", "terraform", "summary", "object", "digest", "locks", "remedies", "checked_at"]
-)
+CONTRACT = {
+    "id",
+    "backend",
+    "bucket",
+    "key",
+    "severity",
+    "content",
+    "lock",
+    "terraform",
+    "summary",
+    "object",
+    "digest",
+    "locks",
+    "remedies",
+    "checked_at",
+}
 
 
 def table(text: str) -> list[dict[str, str]]:

@@ -112,6 +112,8 @@ def test_pages_are_never_stored_and_versioned_files_for_ever() -> None:
     assert site.client.get("/nothing").headers["Cache-Control"] == "no-store"
     assert "immutable" in site.client.get(style[1]).headers["Cache-Control"]
     assert "immutable" in site.client.get("/static/vendor/htmx-4.0.1.min.js").headers["Cache-Control"]
+    assert "immutable" in site.client.get("/favicon/3.svg?v=0.1.0").headers["Cache-Control"]
+    assert site.client.get("/favicon/3.svg").headers["Cache-Control"] == "no-store"
     assert site.client.get("/static/lockboard.css").headers["Cache-Control"] == "no-store"
     assert site.client.get("/static/lockboard.css?v=0000").headers["Cache-Control"] == "no-store"
 

@@ -181,7 +181,7 @@ def test_the_tab_carries_the_count() -> None:
     text = web().client.get("/states?view=all").text
 
     assert "<title>(17) All · Lockboard</title>" in text
-    assert 'href="/favicon/17.svg"' in text
+    assert 'href="/favicon/17.svg?v=0.1.0"' in text
     assert web().client.get("/favicon/100.svg").text.count("99+") == 1
     assert "<text" not in web().client.get("/favicon/0.svg").text
 

@@ -85,15 +85,28 @@ class Listing:
         backward: bool,
     ) -> Select[Any]:
         if self._few:
-            query = self._sieve.find((states.c.seq,), self._connection.dialect.name)
-        else:
-            query = self._sieve.walk(columns, self.order, lane)
-        query = query.where(*lane.conditions(values, backward=backward)).limit(limit)
-        ordering = lane.ordering(backward=backward)
-        if not self._few:
-            return query.order_by(*ordering)
+            return self._found(columns, lane, values, limit, backward=backward)
+        query = self._sieve.walk(columns, self.order, lane).limit(limit)
+        conditions = lane.conditions(states.c, values, backward=backward)
+        return query.where(*conditions).order_by(*lane.ordering(states.c, backward=backward))
+
+    def _found(
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        lane: Lane,
+        values: Sequence[Any] | None,
+        limit: int | None,
+        *,
+        backward: bool,
+    ) -> Select[Any]:
+        needed = [states.c[name] for name in ("seq", *self.order.lanes[0].columns)]
+        # OFFSET 0 keeps the planner from walking the index of the order all the same, past all that does not match.
+        found = self._sieve.find(needed, self._connection.dialect.name).offset(0).subquery().c
+        page = select(found.seq).where(*lane.conditions(found, values, backward=backward)).limit(limit)
+        page = page.order_by(*lane.ordering(found, backward=backward))
         # Only the rows of the page are read whole: what is needed to find and order them is in the indexes.
-        return select(*columns).where(states.c.seq.in_(query.order_by(*ordering))).order_by(*ordering)
+        chosen = select(*columns).where(states.c.seq.in_(page))
+        return chosen.order_by(*lane.ordering(states.c, backward=backward))
 
 
 def page_of(listing: Listing, after: str, limit: int) -> Page:

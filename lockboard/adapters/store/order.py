@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, tuple_
+from sqlalchemy import ColumnCollection, ColumnElement, tuple_
 
-from lockboard.adapters.store.schema import PLACE_LENGTH, states
+from lockboard.adapters.store.schema import PLACE_LENGTH
 from lockboard.domain.inventory import ListRow
+
+Columns = ColumnCollection[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +33,22 @@ class Lane:
     def holds(self, row: ListRow) -> bool:
         return self.by is None or (getattr(row, self.by) is not None) == self.filled
 
-    def conditions(self, values: Sequence[Any] | None, *, backward: bool) -> list[ColumnElement[bool]]:
+    def conditions(
+        self, source: Columns, values: Sequence[Any] | None, *, backward: bool
+    ) -> list[ColumnElement[bool]]:
         """Who belongs to it, and stands after (before) the row with these values."""
         found: list[ColumnElement[bool]] = []
         if self.by is not None:
-            found.append(states.c[self.by].is_not(None) if self.filled else states.c[self.by].is_(None))
+            found.append(source[self.by].is_not(None) if self.filled else source[self.by].is_(None))
         if values is not None:
-            columns = tuple_(*(states.c[name] for name in self.columns))
+            columns = tuple_(*(source[name] for name in self.columns))
             found.append(columns < tuple_(*values) if self.falling != backward else columns > tuple_(*values))
         return found
 
-    def ordering(self, *, backward: bool) -> list[ColumnElement[Any]]:
+    def ordering(self, source: Columns, *, backward: bool) -> list[ColumnElement[Any]]:
+        """What to order by."""
         falls = self.falling != backward
-        return [states.c[name].desc() if falls else states.c[name].asc() for name in self.columns]
+        return [source[name].desc() if falls else source[name].asc() for name in self.columns]
 
 
 class Position(NamedTuple):
