@@ -56,7 +56,7 @@ class PostgresServer:
 def postgresql_server() -> Iterator[PostgresServer]:
     """A real PostgreSQL on a socket, its data thrown away at the end; skips (in CI fails) where none can run.
 
-    Not in pytest's folder: as root, PostgreSQL runs as another user, whom the next pytest would lock out of it.
+    Not in pytest's folder: root's PostgreSQL runs as another user, whom the next pytest would lock out of it.
     """
     try:
         with warnings.catch_warnings():

@@ -107,6 +107,12 @@ class Inventory(Protocol):
     def known(self, backend: str) -> dict[str, Known]:
         """id -> what was stored last."""
 
+    def rechecked(self, backend: str, since: int) -> tuple[int, dict[str, Known]]:
+        """Rows without a fingerprint that were put after generation `since`: somebody else wrote them.
+
+        Returns the generation now, for the next question, and those rows.
+        """
+
     def apply(self, changes: Changes) -> int:
         """Write it all in one transaction and return the generation, which grows only if rows or the
         backend's health changed.

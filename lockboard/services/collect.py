@@ -13,8 +13,11 @@ from lockboard.services.refresh import Refresher
 Log = Callable[[str, BackendReport], None]
 
 
-class Stopped(Exception):
-    """The process is to end; what it was doing is left as it is."""
+class Stopped(BaseException):
+    """The process is to end; what it was doing is left as it is.
+
+    No key's own failure, so nothing else catches it.
+    """
 
 
 def pause(stop: threading.Event) -> Callable[[float], None]:

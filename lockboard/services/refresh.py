@@ -76,6 +76,8 @@ class Refresher:
         self._picture: Picture | None = None
         self._known: dict[str, Known] | None = None
         self._strays = True  # whether a stored row may belong to no key of the picture
+        self._rechecked: set[str] = set()
+        self._heard_until = 0  # the generation up to which re-checks of this backend's keys are known
         self._watched: dict[str, _Look] = {}
         self._file_locks: dict[str, tuple[Listed, Lock | None | Unread]] = {}
         self._swept = Swept()
@@ -164,9 +166,13 @@ class Refresher:
         assert self._known is not None
         self._inventory.apply(Changes(self._backend.name, put, drop, report))
         for row in put:
-            self._known[row.id] = Known(row.fingerprint, row.content, row.lock, row.terraform, row.memo)
+            self._know(row.id, Known(row.fingerprint, row.content, row.lock, row.terraform, row.memo))
         for id_ in drop:
             self._known.pop(id_, None)
+
+    def _know(self, id_: str, known: Known) -> None:
+        assert self._known is not None
+        self._known[id_] = known
 
     # ---- gathering
     # ---------------------------------------------------------------------------------------------------
@@ -238,7 +244,9 @@ class Refresher:
 
     def _changes(self, before: Picture | None, now_seen: Picture) -> Iterator[StateRow]:
         """Rows that say something new, reading what that needs, a few keys at a time, within the budget."""
-        work = now_seen.changed_since(before) | self._watched.keys() | self._swept.deleted
+        changed = now_seen.changed_since(before)
+        self._rechecked = self._heard_of(now_seen) - changed
+        work = changed | self._rechecked | self._watched.keys() | self._swept.deleted
         work &= now_seen.keys
         work |= (before.keys if before else set()) - now_seen.keys
         closer: list[str] = []
@@ -258,6 +266,17 @@ class Refresher:
         for key in late:
             if row := self._decide(key, self._look(key, now_seen, may_read=False), now_seen):
                 yield row
+
+    def _heard_of(self, picture: Picture) -> set[str]:
+        """Keys whose row a re-check put since the last refresh: what it saw may already be over."""
+        self._heard_until, rows = self._inventory.rechecked(self._backend.name, self._heard_until)
+        assert self._known is not None
+        self._known.update(rows)
+        if not rows:
+            return set()
+        keys = {key for key in picture.keys if state_id(self._backend.name, key) in rows}
+        self._strays = self._strays or len(keys) < len(rows)
+        return keys
 
     def _quiet(self, key: str, picture: Picture) -> bool:
         """Whether the stored row already says it all: the same facts, and a verdict that time does not
@@ -353,6 +372,10 @@ class Refresher:
         self._watch(key, replace(look, settles_at=verdict.settles_at), row)
         known = self._stored(key)
         told = (row.content, row.lock, row.terraform, row.fingerprint)
+        if known and key in self._rechecked and told[:3] == known[1:4]:
+            # The re-check says the same and more, such as the versions: it stays as it is.
+            self._know(row.id, known._replace(fingerprint=fingerprint))
+            return None
         begun = verdict.settles_at is not None and known is not None and known.memo != row.memo
         return row if known is None or told != known[1:4] + known[:1] or begun else None
 

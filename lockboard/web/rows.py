@@ -64,22 +64,19 @@ def _any_line(row: ListRow, times: Times, late: str) -> Line:
 def table_rows(
     rows: Iterable[ListRow], times: Times, query: str, late: Mapping[str, str], icons: str
 ) -> Markup:
-    """The list's `<tr>` elements, every text escaped; a row whose fields cannot be used is shown as not known.
+    """The list's `<tr>` elements, every text escaped; a row whose fields cannot be used is shown as unknown.
 
-    `query` is the list's canonical query string, which links to a key carry along; `icons` is the sprite's URL.
+    `query` is the list's canonical query string, which links to a key carry along; `icons`: the sprite's URL.
     """
     suffix = f"?{query}" if query else ""
-    at, late_of = times.at, late.get
-    written = [
-        _any_row(row, at(row.locked_since), at(row.modified), suffix, late_of(row.backend, ""), icons)
-        for row in rows
-    ]
-    return Markup("".join(written))  # noqa: S704 - escaped piece by piece
+    made = [_any_row(row, times, suffix, late, icons) for row in rows]
+    return Markup("".join(made))  # noqa: S704 - escaped piece by piece
 
 
-def _any_row(row: ListRow, since: Moment, written: Moment, suffix: str, late: str, icons: str) -> str:
+def _any_row(row: ListRow, times: Times, suffix: str, late: Mapping[str, str], icons: str) -> str:
     try:
-        return _kept_row(row, since, written, suffix, late, icons)
+        since, written = times.at(row.locked_since), times.at(row.modified)
+        return _kept_row(row, since, written, suffix, late.get(row.backend, ""), icons)
     except (TypeError, ValueError, AttributeError):
         return _table_row(_bad(row, suffix), icons)
 

@@ -36,9 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def estate_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    lab = Lab(
-        tmp_path_factory.mktemp("estate"), EVERY_STATUS, BACKENDS, [report(name) for name in BACKENDS]
-    )
+    lab = Lab(tmp_path_factory.mktemp("estate"), EVERY_STATUS, BACKENDS, [report(name) for name in BACKENDS])
     yield lab
     lab.close()
 

@@ -102,7 +102,9 @@ def past(*versions: tuple[str, int], deleted: bool = False, lineage: str = LINEA
     return History((*marker, *older))
 
 
-def record(key: str, who: str, held: timedelta, *, name: str = "", operation: str = "OperationTypeApply") -> str:
+def record(
+    key: str, who: str, held: timedelta, *, name: str = "", operation: str = "OperationTypeApply"
+) -> str:
     """The JSON of a lock as Terraform writes it."""
     return json.dumps(
         {
@@ -208,7 +210,9 @@ EVERY_STATUS: Sequence[Seen] = (
         history=past(("last", 8), ("old", 7), deleted=True),
     ),
     Seen("dev-kr", "Dev/terraform/rds/terraform.tfstate", state=None, digest="old", history=History()),
-    Seen("tools", "search/terraform.tfstate", state=None, digest=None, history=past(("old", 9), deleted=True)),
+    Seen(
+        "tools", "search/terraform.tfstate", state=None, digest=None, history=past(("old", 9), deleted=True)
+    ),
     Seen(
         "prod-kr",
         "Prod/terraform/iam/terraform.tfstate",
@@ -217,7 +221,13 @@ EVERY_STATUS: Sequence[Seen] = (
         history=past(("old", 11)),
         item=record("Prod/terraform/iam/terraform.tfstate", "root@runner-t3qyxf-0", 7.2 * HOUR),
     ),
-    Seen("prod-kr", "mail/behind.tfstate", state=stored("new", serial=12), digest="old", history=past(("old", 11))),
+    Seen(
+        "prod-kr",
+        "mail/behind.tfstate",
+        state=stored("new", serial=12),
+        digest="old",
+        history=past(("old", 11)),
+    ),
     Seen(
         "prod-kr",
         "payments/ledger/terraform.tfstate",
@@ -232,7 +242,9 @@ EVERY_STATUS: Sequence[Seen] = (
         digest="old",
         history=past(("old", 12), lineage=FOREIGN_LINEAGE),
     ),
-    Seen("prod-kr", "monitoring/grafana.tfstate", state=stored("new"), digest="old", history=past(("else", 3))),
+    Seen(
+        "prod-kr", "monitoring/grafana.tfstate", state=stored("new"), digest="old", history=past(("else", 3))
+    ),
     Seen(
         "tools",
         "queue/terraform.tfstate",

@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
-from urllib.parse import quote
 from urllib.request import urlopen
 
 from playwright.sync_api import Browser, sync_playwright
 
-from lockboard.demo.run import LOOK_AT
 from tests import needs
 from tests.browser.conftest import ARGUMENTS
 
@@ -25,24 +23,28 @@ PATIENCE = 90.0
 """Seconds until the demo has to be up and sure of every verdict."""
 LARGEST = 250_000
 """Bytes of a picture."""
-WIDE, TALL, PHONE = (1280, 860), (1280, 1240), (390, 844)
+DELETED = ("prod-kr", "Prod/terraform/rds/terraform.tfstate")
+"""The state that the demo's estate has deleted by hand."""
+WIDE, PHONE = (1280, 860), (390, 844)
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with demo() as url, sync_playwright() as playwright:
+    with demo() as (url, deleted), sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=needs.chromium(), args=list(ARGUMENTS))
-        board, deleted = f"{url}/states?view=attention", f"{url}/go?path={quote(LOOK_AT)}"
+        board = f"{url}/states?view=attention"
         take(chromium, board, folder / "list-dark.png", WIDE, "dark")
         take(chromium, board, folder / "list-light.png", WIDE, "light")
-        take(chromium, deleted, folder / "detail.png", TALL, "light")
+        take(chromium, f"{url}/s/{deleted}", folder / "detail.png", WIDE, "light")
         take(chromium, board, folder / "phone.png", PHONE, "dark")
         chromium.close()
 
 
 def take(chromium: Browser, url: str, path: Path, size: tuple[int, int], scheme: str) -> None:
     context = chromium.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, locale="en-GB"  # type: ignore[arg-type]
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme=scheme,
+        locale="en-GB",  # type: ignore[arg-type]
     )
     page = context.new_page()
     page.goto(url)
@@ -56,41 +58,43 @@ def take(chromium: Browser, url: str, path: Path, size: tuple[int, int], scheme:
 
 
 @contextmanager
-def demo() -> Iterator[str]:
-    """`lockboard demo` on a free port, once every key was looked at twice."""
+def demo() -> Iterator[tuple[str, str]]:
+    """`lockboard demo` on a free port, once it is sure of every key: its address and the id of the deleted state."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "lockboard", "demo", "--no-team", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait(process, url)
-            yield url
+            yield url, _wait(process, url)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+def _wait(process: subprocess.Popen[bytes], url: str) -> str:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if process.poll() is not None:
             raise SystemExit(f"the demo ended by itself with status {process.returncode}")
-        if _settled(url):
-            return
+        if found := _deleted_once_settled(url):
+            return found
         time.sleep(0.5)
     raise SystemExit("the demo was not ready in time")
 
 
-def _settled(url: str) -> bool:
+def _deleted_once_settled(url: str) -> str:
+    """The id of the deleted state, "" while a backend was not read or a verdict may still change."""
     try:
         with urlopen(f"{url}/api/v1/states", timeout=10) as answer:
             found = json.load(answer)
     except (URLError, ConnectionError, TimeoutError):
-        return False
-    known = {state["key"]: state["content"] for state in found["states"]}
+        return ""
+    known = {(state["backend"], state["key"]): state for state in found["states"]}
     complete = all(backend["complete"] for backend in found["backends"])
-    return complete and known.get(LOOK_AT) == "state_deleted" and "settling" not in known.values()
+    settled = all(state["content"] != "settling" for state in known.values())
+    deleted = known.get(DELETED, {"content": "", "id": ""})
+    return str(deleted["id"]) if complete and settled and deleted["content"] == "state_deleted" else ""
 
 
 if __name__ == "__main__":

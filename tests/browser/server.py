@@ -97,7 +97,9 @@ class Gate:
                 cast(socket.socket, environ["werkzeug.socket"]).shutdown(socket.SHUT_RDWR)
                 raise ConnectionResetError
             else:
-                start_response(f"{answer} Made up", [("Content-Type", "text/html"), ("Cache-Control", "no-store")])
+                start_response(
+                    f"{answer} Made up", [("Content-Type", "text/html"), ("Cache-Control", "no-store")]
+                )
                 return [b"<!doctype html><title>Bad gateway</title><table><tr><td>nginx says no</table>"]
         return self._app(environ, start_response)
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 HOSTILE = (
     "a/<img src=x onerror=alert(1)>/b.tfstate",
     "a/</title><script>alert(2)</script>/b.tfstate",
-    "a/\" hx-get=\"/states/pulse\" hx-trigger=\"load\" autofocus onfocus=\"alert(3)/b.tfstate",
+    'a/" hx-get="/states/pulse" hx-trigger="load" autofocus onfocus="alert(3)/b.tfstate',
     "a/javascript:alert(4)/b.tfstate",
     "a/'><svg onload=alert(5)><a href='javascript:alert(6)'>/b.tfstate",
     "a/{{ 7*7 }}{% include 'base.html' %}/b.tfstate",
@@ -27,7 +27,11 @@ HOSTILE = (
     "a/#?%00&lt;&amp;=+;/b.tfstate",
 )
 HARMLESS = tuple(f"a/harmless-{n}/b.tfstate" for n in range(len(HOSTILE)))
-ESCAPED = ("a/invoice\u202egpj.exe/b.tfstate", "a/lone\ud800surrogate/b.tfstate", "a/line\nfeed\x1b[31m/b.tfstate")
+ESCAPED = (
+    "a/invoice\u202egpj.exe/b.tfstate",
+    "a/lone\ud800surrogate/b.tfstate",
+    "a/line\nfeed\x1b[31m/b.tfstate",
+)
 HARMLESS_ESCAPED = tuple(f"a/zero\u200bwidth-{n}/b.tfstate" for n in range(len(ESCAPED)))
 
 SKELETON = """() => {
@@ -85,9 +89,7 @@ def test_every_row_of_the_list_has_the_same_bones_whatever_its_key(
     assert hostile_lab.gate.pulses() == 0
 
 
-@pytest.mark.parametrize(
-    ("hostile", "harmless"), PAIRS, ids=[f"{seen.key[2:14]!r}" for seen, _ in PAIRS]
-)
+@pytest.mark.parametrize(("hostile", "harmless"), PAIRS, ids=[f"{seen.key[2:14]!r}" for seen, _ in PAIRS])
 def test_the_page_of_a_hostile_key_has_the_bones_of_a_harmless_one(
     hostile_lab: Lab, visits: Visits, hostile: Seen, harmless: Seen
 ) -> None:
@@ -100,7 +102,9 @@ def test_the_page_of_a_hostile_key_has_the_bones_of_a_harmless_one(
     assert [bones.replace("DETAILS[open]", "DETAILS[]") for bones in found] == expected
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     expect(page.locator("h1")).to_be_visible()
-    assert page.evaluate("document.activeElement === document.body || document.activeElement.tagName === 'SUMMARY'")
+    assert page.evaluate(
+        "document.activeElement === document.body || document.activeElement.tagName === 'SUMMARY'"
+    )
 
 
 def test_hostile_text_is_shown_as_it_was_written(hostile_lab: Lab, visits: Visits) -> None:
@@ -113,7 +117,9 @@ def test_hostile_text_is_shown_as_it_was_written(hostile_lab: Lab, visits: Visit
     assert "a/line\\nfeed\\x1b[31m/b.tfstate" in shown or "a/line\\x0afeed\\x1b[31m/b.tfstate" in shown
 
 
-@pytest.mark.parametrize("where", ["/states?view=all&q=", "/find?q=", "/go?lock=", "/states?view=all&holder="])
+@pytest.mark.parametrize(
+    "where", ["/states?view=all&q=", "/find?q=", "/go?lock=", "/states?view=all&holder="]
+)
 def test_hostile_words_in_an_address_are_shown_and_not_obeyed(
     hostile_lab: Lab, visits: Visits, where: str
 ) -> None:
@@ -139,7 +145,9 @@ def test_a_refresh_of_hostile_rows_stays_inert(hostile_lab: Lab, visits: Visits)
     page = visits(f"{hostile_lab.url}/states?view=all")
     before = skeleton(page)
     hostile_lab.change(
-        Seen("dev-kr", HOSTILE[0], item=record(HOSTILE[0], HOSTILE[2], timedelta(hours=6)), fingerprint="anew")
+        Seen(
+            "dev-kr", HOSTILE[0], item=record(HOSTILE[0], HOSTILE[2], timedelta(hours=6)), fingerprint="anew"
+        )
     )
     page.clock.run_for(10_500)
     expect(page.locator(".row", has_text="6 h")).to_have_count(1)

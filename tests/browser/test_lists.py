@@ -289,6 +289,8 @@ def test_the_strip_draws_every_lock_with_a_known_age_as_a_link_to_its_key(lab: L
     aged = page.locator(".row .c-held time")
     expect(page.locator(".strip svg a")).to_have_count(aged.count())
     mark = page.locator(f'.strip a[href="/s/{STALE.id}"]')
-    expect(mark.locator("title")).to_have_text("batch/remote: held for 4 d 3 h, apply, ubuntu@ip-172-31-2-133")
+    expect(mark.locator("title")).to_have_text(
+        "batch/remote: held for 4 d 3 h, apply, ubuntu@ip-172-31-2-133"
+    )
     mark.locator("rect").click(force=True)
     expect(page).to_have_url(f"{lab.url}/s/{STALE.id}")

@@ -169,7 +169,9 @@ def test_an_open_record_on_the_page_of_a_key_stays_open(lab: Lab, visits: Visits
     page = visits(f"{lab.url}/s/{STALE.id}")
     page.get_by_text("Raw record").click()
     expect(page.locator(".tag details pre")).to_be_visible()
-    lab.change(replace(STALE, item=record(STALE.key, "somebody@else", timedelta(hours=2)), fingerprint="anew"))
+    lab.change(
+        replace(STALE, item=record(STALE.key, "somebody@else", timedelta(hours=2)), fingerprint="anew")
+    )
     look(page, lab)
     expect(page.get_by_role("button", name="1 change, show")).to_be_visible()
     look(page, lab, QUIET)
@@ -269,7 +271,11 @@ def test_a_server_that_is_not_reached_is_announced_and_recovers_by_itself(
 def _miss(page: Page, failure: str, times: int) -> None:
     """Let so many looks fail. Each failure makes the next look come later, at most four times as late."""
     for _ in range(times):
-        seen = page.expect_response("**/states/pulse?*") if failure == "503" else page.expect_event("requestfailed")
+        seen = (
+            page.expect_response("**/states/pulse?*")
+            if failure == "503"
+            else page.expect_event("requestfailed")
+        )
         with seen:
             page.clock.fast_forward(int(4 * PACE * 1000))
 

@@ -129,7 +129,9 @@ def test_paper_gets_the_content_in_ink_and_nothing_to_click(lab: Lab, visits: Vi
 
 def test_paper_is_light_where_dark_was_chosen(lab: Lab, visits: Visits) -> None:
     page = visits()
-    page.context.add_cookies([{"name": "lockboard_prefs", "value": "UTC.dark.comfortable.10.on", "url": lab.url}])
+    page.context.add_cookies(
+        [{"name": "lockboard_prefs", "value": "UTC.dark.comfortable.10.on", "url": lab.url}]
+    )
     page.goto(f"{lab.url}/states?view=all")
     assert brightness(page, "h1", "color") > 200
     page.emulate_media(media="print")
@@ -146,7 +148,9 @@ def test_forced_colours_keep_every_mark_and_border(lab: Lab, visits: Visits, pat
     assert page.evaluate("matchMedia('(forced-colors: active)').matches")
     edges = page.locator(".row td:first-child, .hero, .notice:visible, .tag")
     for edge in edges.all()[:5]:
-        style = edge.evaluate("(e) => [getComputedStyle(e).borderLeftStyle, getComputedStyle(e).borderLeftWidth]")
+        style = edge.evaluate(
+            "(e) => [getComputedStyle(e).borderLeftStyle, getComputedStyle(e).borderLeftWidth]"
+        )
         assert style[0] == "solid"
         assert float(style[1].removesuffix("px")) >= 1
     marks = page.locator("main svg:visible").evaluate_all(

@@ -22,7 +22,9 @@ def save(page: Page) -> None:
     expect(page.get_by_text("Saved.")).to_be_visible()
 
 
-@pytest.mark.parametrize(("chosen", "system", "lightest"), [("Dark", "light", "h1"), ("Light", "dark", "html")])
+@pytest.mark.parametrize(
+    ("chosen", "system", "lightest"), [("Dark", "light", "h1"), ("Light", "dark", "html")]
+)
 def test_a_chosen_theme_outweighs_the_system_and_stays(
     lab: Lab, visits: Visits, chosen: str, system: str, lightest: str
 ) -> None:

@@ -235,6 +235,10 @@ class FakeInventory:
             row.id: Known(row.fingerprint, row.content, row.lock, row.terraform, row.memo) for row in rows
         }
 
+    def rechecked(self, backend: str, since: int) -> tuple[int, dict[str, Known]]:
+        found = {id_: known for id_, known in self.known(backend).items() if not known.fingerprint}
+        return self._generation, found if self._generation > since else {}
+
     def apply(self, changes: Changes) -> int:
         put, drop = list(changes.put), list(changes.drop)
         self.writes.append(replace(changes, put=put, drop=drop))

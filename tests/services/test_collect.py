@@ -50,7 +50,12 @@ def test_a_store_that_cannot_be_written_ends_all_and_is_raised() -> None:
 
 def test_a_refresh_that_waits_for_its_budget_is_given_up_when_told_to_stop() -> None:
     stop = threading.Event()
-    waiting = Scripted(lambda: (stop.set(), pause(stop)(3600)))
+
+    def wait() -> None:
+        stop.set()
+        pause(stop)(3600)
+
+    waiting = Scripted(wait)
     pairs = cast("list[tuple[str, Refresher]]", [("waiting", waiting)])
     collect(pairs, timedelta(hours=1), stop, lambda *_: pytest.fail("a refresh given up reports nothing"))
     assert waiting.done == 1

@@ -129,3 +129,62 @@ def test_a_key_that_is_not_in_the_inventory_is_not_looked_for(key: str) -> None:
     with pytest.raises(ReadError, match="no longer in the inventory"):
         recheck(estate, key)
     assert sum(estate.bucket.requests.counts.values()) == 0
+
+
+def test_what_a_recheck_saw_is_not_believed_once_it_is_over() -> None:
+    estate = Estate()
+    estate.apply(KEY)
+    estate.refresh()
+    estate.lock(KEY)
+    recheck(estate)
+    estate.unlock(KEY)
+
+    estate.refresh(after=15)
+
+    assert estate.verdicts() == {KEY: ("ok", "unlocked", "works")}
+
+
+def test_a_recheck_that_still_holds_keeps_what_it_read_besides() -> None:
+    estate = Estate()
+    estate.apply(KEY, 1)
+    estate.apply(KEY, 2)
+    estate.refresh()
+    fresh = recheck(estate)
+
+    reports = [estate.refresh(after=15), estate.refresh(after=15)]
+
+    assert [report.rows_written for report in reports] == [0, 0]
+    assert estate.inventory.rows[fresh.id] == fresh
+    assert len(fresh.document["versions"]) == 2  # type: ignore[arg-type]
+
+
+def test_a_change_after_a_recheck_is_written_though_the_status_stays_the_same() -> None:
+    estate = Estate()
+    estate.apply(KEY, 1)
+    estate.refresh()
+    fresh = recheck(estate)
+    estate.clock.pass_(5)
+    estate.apply(KEY, 2)
+
+    report = estate.refresh(after=15)
+
+    assert report.rows_written == 1
+    assert estate.inventory.rows[fresh.id].digest != fresh.digest
+
+
+def test_a_recheck_of_a_key_that_is_dropped_meanwhile_leaves_no_row_behind() -> None:
+    estate = Estate()
+    estate.lock(KEY)
+    estate.refresh()
+    estate.unlock(KEY)
+    estate.refresh(after=15)
+    estate.lock(KEY)
+    estate.refresh(after=15)
+    fresh = recheck(estate)
+    estate.unlock(KEY)
+    estate.refresh(after=15)
+    estate.inventory.put(fresh)
+
+    estate.refresh(after=15)
+
+    assert estate.verdicts() == {}

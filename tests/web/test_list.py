@@ -136,7 +136,7 @@ def test_what_is_not_known_is_never_drawn_as_well(content: str) -> None:
     assert "lock-unknown" in text
 
 
-@pytest.mark.parametrize("damage", [{"summary": None}, {"digest": 7}, {"operation": 5}, {"backend": 5}])
+@pytest.mark.parametrize("damage", [{"summary": None}, {"digest": 7}, {"operation": 5}, {"summary": ["x"]}])
 def test_one_row_that_cannot_be_shown_leaves_the_others(damage: dict[str, object]) -> None:
     good, last = estate()[:-1], estate()[-1]
     site = web([*good, replace(last, **damage)])  # type: ignore[arg-type]

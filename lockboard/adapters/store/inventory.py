@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from sys import intern
+from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, Select, delete, insert, select
 
 from lockboard.adapters.store.engine import reading, writing
 from lockboard.adapters.store.rows import report_from_text, report_to_text, storable
-from lockboard.adapters.store.schema import backends, kinds, states
+from lockboard.adapters.store.schema import backends, kinds, meta, states
 from lockboard.adapters.store.writer import Writer
 from lockboard.domain.inventory import BackendReport, Changes, Known
 
@@ -30,13 +31,17 @@ class SqlInventory:
 
     def known(self, backend: str) -> dict[str, Known]:
         """id -> what was stored last, for every row of the backend."""
-        query = _KNOWN.where(states.c.backend == storable(backend))
         with reading(self._engine) as connection:
-            found = connection.execute(query.execution_options(yield_per=_STREAM))
-            return {
-                id_: Known(fingerprint, intern(content), intern(lock), intern(terraform), memo)
-                for id_, fingerprint, content, lock, terraform, memo in found
-            }
+            return _known(connection, _KNOWN.where(states.c.backend == storable(backend)))
+
+    def rechecked(self, backend: str, since: int) -> tuple[int, dict[str, Known]]:
+        """Rows without a fingerprint put after a generation, and the generation now."""
+        query = _KNOWN.where(
+            states.c.generation > since, states.c.backend == storable(backend), states.c.fingerprint == ""
+        )
+        with reading(self._engine) as connection:
+            now = connection.scalar(select(meta.c.generation))
+            return now or 0, _known(connection, query)
 
     def apply(self, changes: Changes) -> int:
         """Write what differs in one transaction and return the generation.
@@ -71,6 +76,14 @@ class SqlInventory:
             writer.close(anyway=bool(forgotten))
             connection.execute(delete(kinds).where(kinds.c.backend.in_(forgotten)))
             connection.execute(delete(backends).where(backends.c.backend.in_(forgotten)))
+
+
+def _known(connection: Connection, query: Select[*tuple[Any, ...]]) -> dict[str, Known]:
+    found = connection.execute(query.execution_options(yield_per=_STREAM))
+    return {
+        id_: Known(fingerprint, intern(content), intern(lock), intern(terraform), memo)
+        for id_, fingerprint, content, lock, terraform, memo in found
+    }
 
 
 def _report(connection: Connection, backend: str) -> BackendReport | None:

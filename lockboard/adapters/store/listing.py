@@ -99,11 +99,16 @@ class Listing:
         *,
         backward: bool,
     ) -> Select[Any]:
-        needed = [states.c[name] for name in ("seq", *self.order.lanes[0].columns)]
-        # OFFSET 0 keeps the planner from walking the index of the order all the same, past all that does not match.
-        found = self._sieve.find(needed, self._connection.dialect.name).offset(0).subquery().c
-        page = select(found.seq).where(*lane.conditions(found, values, backward=backward)).limit(limit)
-        page = page.order_by(*lane.ordering(found, backward=backward))
+        dialect = self._connection.dialect.name
+        if dialect == "sqlite":
+            page, source = self._sieve.find((states.c.seq,), dialect), states.c
+        else:
+            # OFFSET 0 keeps the planner from walking the index of the order all the same, past all that differs.
+            needed = [states.c[name] for name in ("seq", *self.order.lanes[0].columns)]
+            source = self._sieve.find(needed, dialect).offset(0).subquery().c
+            page = select(source.seq)
+        page = page.where(*lane.conditions(source, values, backward=backward)).limit(limit)
+        page = page.order_by(*lane.ordering(source, backward=backward))
         # Only the rows of the page are read whole: what is needed to find and order them is in the indexes.
         chosen = select(*columns).where(states.c.seq.in_(page))
         return chosen.order_by(*lane.ordering(states.c, backward=backward))
