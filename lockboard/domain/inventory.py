@@ -115,7 +115,8 @@ class Inventory(Protocol):
 
     def apply(self, changes: Changes) -> int:
         """Write it all in one transaction and return the generation, which grows only if rows or the
-        backend's health changed.
+        backend's health changed. A row equal to the stored one is not written; the stored report's
+        `rows_written` says how many were.
         """
 
     def report(self, backend: str) -> BackendReport | None:
@@ -236,7 +237,7 @@ class Board(Protocol):
         """How many keys have each content or lock status that occurs."""
 
     def changed_since(self, generation: int, query: Query) -> int:
-        """How many rows within the query changed after that generation."""
+        """How many rows within the query changed after that generation, counted up to COUNT_LIMIT."""
 
     def state(self, state_id: str) -> StateRow | None: ...
 
@@ -255,8 +256,8 @@ class Board(Protocol):
     def find(
         self, *, ids: Sequence[str] = (), exact: str = "", fragment: str = "", limit: int = 20
     ) -> Sequence[ListRow]:
-        """Rows with one of these ids, or with this exact key, holder, digest or lock ID, or else with this
-        text in `search`.
+        """Rows with one of these ids, or with this exact key, holder, digest or lock ID; if there are none,
+        those in whose `search` every word of `fragment` occurs.
         """
 
     def timeline(self, state_id: str, limit: int = 50) -> Sequence[tuple[datetime, str, str, str]]:

@@ -398,7 +398,8 @@ class Refresher:
         if self._strays:
             here = {state_id(self._backend.name, key) for key in picture.keys}
             kept = Content.STATE_DELETED_UNPROTECTED if self._sweep_error else None
-            strays = {id_: known.content for id_, known in self._known.items() if id_ not in here | gone}
+            here |= gone
+            strays = {id_: known.content for id_, known in self._known.items() if id_ not in here}
             self._strays = kept in strays.values()
             gone.update(id_ for id_, content in strays.items() if content != kept)
         yield from gone

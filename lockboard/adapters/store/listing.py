@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from lockboard.adapters.store import cursor as cursors
 from lockboard.adapters.store.cursor import Cursor
-from lockboard.adapters.store.order import Lane, Order, Position
+from lockboard.adapters.store.order import Columns, Lane, Order, Position
 from lockboard.adapters.store.rows import LISTED, to_list_row
 from lockboard.adapters.store.schema import states
 from lockboard.adapters.store.sieve import Sieve
@@ -100,10 +100,10 @@ class Listing:
         backward: bool,
     ) -> Select[Any]:
         dialect = self._connection.dialect.name
-        if dialect == "sqlite":
-            page, source = self._sieve.find((states.c.seq,), dialect), states.c
-        else:
-            # OFFSET 0 keeps the planner from walking the index of the order all the same, past all that differs.
+        source: Columns = states.c
+        page = self._sieve.find((states.c.seq,), dialect)
+        if dialect == "postgresql":
+            # OFFSET 0 keeps its planner from walking the index of the order all the same, past what differs.
             needed = [states.c[name] for name in ("seq", *self.order.lanes[0].columns)]
             source = self._sieve.find(needed, dialect).offset(0).subquery().c
             page = select(source.seq)
