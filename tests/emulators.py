@@ -93,8 +93,8 @@ main()
 """
 """The programs that start the emulators so that head and body of an answer leave in one packet. When the
 body came a tenth of a millisecond after its head, Terraform's client dropped the answer now and then, sent
-the request again and met the lock that it had just taken itself: 19 times in 1,580 applies on MiniStack. Since
-then in none of 800 there, nor in 600 on moto."""
+the request again and met the lock that it had just taken itself: 19 times in 1,580 applies on MiniStack.
+Since then in none of 800 there, nor in 600 on moto."""
 
 Command = Callable[[int], tuple[Sequence[str], Mapping[str, str]]]
 """Port -> the command line that serves it, and the settings it takes from the environment."""

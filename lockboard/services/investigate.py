@@ -17,7 +17,7 @@ VERSIONS_COMPARED = 30
 """Noncurrent versions whose bytes are read to find the one a digest names, newest first."""
 
 SMALLEST_STATE = 100
-"""Bytes. Terraform's own state without any resource has 181, and none can do without version, serial and lineage."""
+"""Bytes. Terraform 1.11 writes 181 for a state without resources, of which its lineage alone takes 36."""
 
 NOT_VERIFIED = Unread("its bytes were not read yet")
 
@@ -227,8 +227,8 @@ class Investigator:
 
 
 def needs_body(state: StateObject, digest: Digest | None | Unread) -> bool:
-    """Whether only the bytes can tell: there is no digest that the ETag equals, or the object is too small for
-    a state, however well its digest was made to match.
+    """Whether only the bytes can tell: no digest equals the ETag, or the object is too small for a state,
+    however well its digest was made to match.
 
     An empty object has nothing to read.
     """

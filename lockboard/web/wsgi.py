@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from flask import Flask
@@ -34,4 +35,7 @@ def application() -> Flask:
         refresh_every=settings.refresh.every,
         version=__version__,
     )
-    return build_app(services, trusted_hosts=[*LOOPBACK, *settings.web.trusted_hosts])
+    app = build_app(services, trusted_hosts=[*LOOPBACK, *settings.web.trusted_hosts])
+    gc.collect()
+    gc.freeze()  # what is loaded now stays for ever, so collections need not look at it again for each page
+    return app
