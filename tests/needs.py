@@ -1,4 +1,4 @@
-"""What a test needs from the machine: present, else skipped with a reason; in CI a missing tool is a failure."""
+"""What a test needs of the machine: there, else skipped with a reason; in CI a missing tool is a failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def missing(what: str, how: str) -> NoReturn:
-    """Skip the test and say how to get `what`; where CI is set, fail instead, so that nothing goes untested unseen."""
+    """Skip the test and say how to get `what`; where CI is set, fail instead, so that nothing goes untested
+    unseen.
+    """
     reason = f"{what} is not on this machine: {how}"
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
@@ -21,13 +23,17 @@ def missing(what: str, how: str) -> NoReturn:
 
 
 def terraform() -> str:
-    """Path of a terraform 1.10 or newer executable (`LOCKBOARD_TERRAFORM` names another than the one on PATH)."""
+    """Path of a terraform 1.10 or newer executable (`LOCKBOARD_TERRAFORM` names another than the one on
+    PATH).
+    """
     found = shutil.which(os.environ.get("LOCKBOARD_TERRAFORM", "terraform"))
     return found or missing("terraform", "install Terraform 1.10 or newer and put it on PATH")
 
 
 def ministack() -> str:
-    """Path of the MiniStack executable, which lives in a virtual environment of its own because it pins botocore."""
+    """Path of the MiniStack executable, which lives in a virtual environment of its own because it pins
+    botocore.
+    """
     here = os.environ.get("LOCKBOARD_MINISTACK", str(ROOT / ".venv-ministack" / "bin" / "ministack"))
     return shutil.which(here) or missing("MiniStack", "run `make ministack`")
 

@@ -12,7 +12,9 @@ from click.testing import CliRunner, Result
 from lockboard.cli import main
 from tests.emulators import REGION, Emulator
 
-STATE = json.dumps({"version": 4, "terraform_version": "1.11.4", "serial": 3, "lineage": "l", "resources": []})
+STATE = json.dumps(
+    {"version": 4, "terraform_version": "1.11.4", "serial": 3, "lineage": "l", "resources": []}
+)
 
 
 def run(*words: str) -> Result:
@@ -58,7 +60,18 @@ def test_a_healthy_estate_is_exit_status_0_and_the_contract_has_its_names(
     assert backend["requests"] == {"list": 1, "scan": 1, "get": 0, "versions": 0}
     assert (backend["complete"], backend["error"], backend["states"]) == (True, None, 1)
     (state,) = found["states"]
-    contract = {"id", "backend", "bucket", "key", "severity", "content", "lock", "terraform", "summary", "object"}
+    contract = {
+        "id",
+        "backend",
+        "bucket",
+        "key",
+        "severity",
+        "content",
+        "lock",
+        "terraform",
+        "summary",
+        "object",
+    }
     contract |= {"digest", "locks", "remedies", "checked_at"}
     assert contract <= set(state)
     assert {"exists", "version_id", "etag", "size", "last_modified", "md5", "serial", "lineage"} <= set(
