@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -25,52 +25,53 @@ READY_SECONDS = 60.0
 
 LIST = "/states?view=attention"
 FRESH = LIST + "&fresh=%d"
-"""A parameter that the page does not know makes each request one that no kept page answers."""
+"""A parameter that the page does not know makes each request one that no kept page answers. The generation moves
+on meanwhile, so that nothing that is kept with it stays true for long either.
+"""
 
 
 def measure(
     config: Path, endpoint: Child, ours: Child, load: Child, rounds: int, seconds: float
 ) -> list[Figure]:
     """`seconds`: how long one slice of a round takes; latency slices are four times that."""
-    with _server(
-        web_command("127.0.0.1", port := _free_port()), port, "/readyz", {"LOCKBOARD_CONFIG": str(config)}
-    ):
+    port, empty = _free_port(), _free_port()
+    with _server(web_command("127.0.0.1", port), port, "/readyz", {"LOCKBOARD_CONFIG": str(config)}):
         _require_rows(port)
-        with _server(_empty_command(empty := _free_port()), empty, "/"):
-            figures = _throughput(load, port, empty, rounds, seconds)
+        with _server(_empty_command(empty), empty, "/"):
+            figures = _throughput(ours, load, port, empty, rounds, seconds)
         return [*figures, _slowest(endpoint, ours, load, port, rounds, 4 * seconds)]
 
 
-def _throughput(load: Child, port: int, empty: int, rounds: int, seconds: float) -> list[Figure]:
+def _throughput(ours: Child, load: Child, port: int, empty: int, rounds: int, seconds: float) -> list[Figure]:
+    """Each kind of page by turns with the empty view."""
+
     def speed(port: int, path: str, status: int = 200) -> float:
         asked = {"port": port, "path": path, "seconds": seconds, "connections": CONNECTIONS, "status": status}
         return float(load.ask("throughput", **asked)["per_second"])
 
-    kinds = {
-        "list page of 50 rows, fresh: an empty view": (FRESH, 200, 0.15),
-        "list page of 50 rows, nothing changed: an empty view": (LIST, 200, 0.7),
-        "pulse with nothing new: an empty view": (f"/states/pulse?rev={_generation(port)}", 204, 0.8),
+    def fresh() -> float:
+        ours.send("stir", seconds=seconds)
+        try:
+            return speed(port, FRESH)
+        finally:
+            ours.receive()
+
+    kinds: dict[str, tuple[Callable[[], float], float]] = {
+        "list page of 50 rows, fresh: an empty view": (fresh, 0.15),
+        "list page of 50 rows, nothing changed: an empty view": (lambda: speed(port, LIST), 0.7),
+        "pulse with nothing new: an empty view": (
+            lambda: speed(port, f"/states/pulse?rev={_generation(port)}", 204),
+            0.8,
+        ),
     }
-    speed(empty, "/"), speed(port, LIST)
-    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
-    for _ in range(rounds):
-        for name, (path, status, _bound) in kinds.items():
-            pairs[name].append((speed(port, path, status), speed(empty, "/")))
-    return [
-        Figure(
-            name,
-            _per_second(pairs[name], 0),
-            _per_second(pairs[name], 1),
-            ratio_of(pairs[name]),
-            bound,
-            at_least=True,
-        )
-        for name, (_path, _status, bound) in kinds.items()
-    ]
-
-
-def _per_second(pairs: list[tuple[float, float]], half: int) -> str:
-    return f"{median(pair[half] for pair in pairs):,.0f}/s"
+    speed(empty, "/")
+    figures = []
+    for name, (page, bound) in kinds.items():
+        page()
+        pairs = [(page(), speed(empty, "/")) for _ in range(rounds)]
+        mine, theirs = (f"{median(half):,.0f}/s" for half in zip(*pairs, strict=True))
+        figures.append(Figure(name, mine, theirs, ratio_of(pairs), bound, at_least=True))
+    return figures
 
 
 def _slowest(endpoint: Child, ours: Child, load: Child, port: int, rounds: int, seconds: float) -> Figure:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from sqlalchemy.dialects.sqlite import insert
 from benchmarks.children import Command, answer_commands
 from benchmarks.estate import BUCKET, REGION, TABLE
 from lockboard.config import load
-from lockboard.domain.inventory import BackendReport
+from lockboard.domain.inventory import BackendReport, Changes
 from lockboard.wiring import open_backends, open_store
+
+STIR_SECONDS = 0.25
+"""Half as long as the pages believe what they last heard of the store."""
 
 
 def peak_mb() -> float:
@@ -53,16 +57,17 @@ class Ours:
 
     def __init__(self, config: Path) -> None:
         settings = load(config, {})
-        _, inventory, _ = open_store(settings)
+        _, self._inventory, _ = open_store(settings)
         (opened,) = open_backends(settings)
         assert opened.table is not None
         self._states, self._table = opened.states, opened.table
-        self._refresher = opened.refresher(inventory)
+        self._refresher = opened.refresher(self._inventory)
 
     def commands(self) -> dict[str, Command]:
         """What `answer_commands` offers."""
         pages: dict[str, Command] = {"list_pages": self.list_pages, "scan_pages": self.scan_pages}
-        return {**pages, "refresh": self.refresh, "work": self.work, "peak": self.peak}
+        more = {"work": self.work, "stir": self.stir, "peak": self.peak}
+        return {**pages, "refresh": self.refresh, **more}
 
     def list_pages(self, count: int) -> dict[str, Any]:
         return cpu_of(lambda: self._states.list_pages(""), count)
@@ -89,6 +94,17 @@ class Ours:
             written += self.refresh()["written"]
             times += 1
         return {"refreshes": times, "written": written}
+
+    def stir(self, seconds: float) -> dict[str, Any]:
+        """Move the generation on every quarter of a second for so long, by news of the backend alone."""
+        report = self._inventory.report("bench")
+        assert report is not None
+        for turn in range(max(1, int(seconds / STIR_SECONDS))):
+            told = replace(report, versioning="suspended" if turn % 2 == 0 else report.versioning)
+            self._inventory.apply(Changes(report.backend, [], [], told))
+            time.sleep(STIR_SECONDS)
+        self._inventory.apply(Changes(report.backend, [], [], report))
+        return {}
 
     def peak(self) -> dict[str, Any]:
         return {"mb": peak_mb()}

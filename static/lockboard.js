@@ -21,7 +21,7 @@
   const age = (iso) => (Date.now() - Date.parse(iso)) / 1000;
   const ages = () => document.querySelectorAll(".ago").forEach((e) => { const text = span(age(e.dateTime)); if (e.textContent !== text) e.textContent = text; });
 
-  let dataAt = "", missed = 0, waiting = 0, calmUntil = 0, touched = 0, timer = 0, focused = false;
+  let dataAt = "", missed = 0, waiting = 0, calmUntil = 0, touched = 0, timer = 0, focused = false, gone = false;
   const pace = Number(root.dataset.refresh) * 1000;
   let paused = !pace || sessionStorage.getItem("paused") === "1";
 
@@ -38,11 +38,12 @@
     if (!r || !note) return;
     const old = dataAt && age(dataAt) > Number(r.dataset.old);
     let text = "";
-    if (missed >= 3) text = "Lockboard does not answer. What you see was true " + (dataAt ? span(age(dataAt)) + " ago." : "some time ago.");
+    if (gone) text = "This key is no longer in the inventory. What you see was true before.";
+    else if (missed >= 3) text = "Lockboard does not answer. What you see was true " + (dataAt ? span(age(dataAt)) + " ago." : "some time ago.");
     else if (old && !at("old")) text = "This data is " + span(age(dataAt)) + " old. The refresher may have stopped.";
     if (note.textContent !== text) note.textContent = text;
     note.hidden = !text;
-    at("lamp")?.classList.toggle("lost", missed >= 3 || Boolean(old || r.querySelector(":scope > .notice")));
+    at("lamp")?.classList.toggle("lost", gone || missed >= 3 || Boolean(old || r.querySelector(":scope > .notice")));
   };
 
   const count = (n) => {
@@ -72,12 +73,12 @@
   // Looking for news: faster for a minute after a change, slower when nobody has touched the page for long.
   const next = () => {
     clearTimeout(timer);
-    if (paused || document.hidden || !at("pulse")) return;
+    if (paused || gone || document.hidden || !at("pulse")) return;
     const idle = Date.now() - touched > 600000 ? 3 : 1;
     timer = setTimeout(look, Date.now() < calmUntil ? Math.min(3000, pace) : pace * idle * Math.min(1 + missed, 4));
   };
   const look = () => {
-    if (paused || document.hidden) return;
+    if (paused || gone || document.hidden) return;
     if (!at("pill").hidden) offer(waiting);
     if (region()?.dataset.every) refresh(); else htmx.trigger(at("pulse"), "lb:pulse");
     next();
@@ -104,6 +105,7 @@
   addEventListener("htmx:after:request", (e) => {
     const { sourceElement: from, response } = e.detail.ctx;
     const ours = from.id === "pulse" || from.id === "region";
+    if (from.id === "region" && response.status === 404) { gone = true; clearTimeout(timer); }
     if (response.status >= 400) { if (ours) missed += 1; else at("said").textContent = `The server answered ${response.status}.`; }
     else missed = 0;
     if (from.id === "pulse" && response.status === 204) region().dataset.rev = response.headers.get("Lockboard-Generation");

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 from playwright.sync_api import Page
 
 from tests.needs import ROOT
 
 TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
-SCHEMES = ("light", "dark")
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
-_RUN = """(tags) => axe.run(document, { runOnly: tags, resultTypes: ["violations"] }).then((found) => found.violations.flatMap(
-  (violation) => violation.nodes.map((node) => `${violation.id}: ${node.html.slice(0, 160)} ${node.failureSummary}`)))"""
+_RUN = """(tags) => axe.run(document, { runOnly: tags, resultTypes: ["violations"] })
+  .then((found) => found.violations.flatMap((violation) => violation.nodes.map(
+    (node) => `${violation.id}: ${node.html.slice(0, 160)} ${node.failureSummary}`)))"""
 
 _SMALL = """(least) => {
-  const area = (e) => {
-    const after = getComputedStyle(e, "::after"), stretched = after.content !== "none" && after.position === "absolute";
-    const whole = e.matches("[type=radio], [type=checkbox]") ? e.closest("label") : stretched ? e.closest(".row, .found li") : e;
-    return (whole ?? e).getBoundingClientRect();
+  const CONTROLS = "a[href], button, summary, input:not([type=hidden]), select, textarea";
+  const stretched = (e) => {
+    const after = getComputedStyle(e, "::after");
+    return after.content !== "none" && after.position === "absolute" ? e.closest(".row, .found li") : null;
   };
+  const labelled = (e) => e.matches("[type=radio], [type=checkbox]") ? e.closest("label") : null;
+  const area = (e) => (labelled(e) ?? stretched(e) ?? e).getBoundingClientRect();
   const inSentence = (e) => e.matches("a") && getComputedStyle(e).display === "inline"
     && e.parentElement.textContent.trim().length > e.textContent.trim().length;
-  return [...document.querySelectorAll("a[href], button, summary, input:not([type=hidden]), select, textarea")]
-    .filter((e) => e.checkVisibility({ visibilityProperty: true }) && !e.closest("[aria-hidden=true], .hidden, .skip") && !inSentence(e))
+  return [...document.querySelectorAll(CONTROLS)]
+    .filter((e) => e.checkVisibility({ visibilityProperty: true }) && !inSentence(e))
+    .filter((e) => !e.closest("[aria-hidden=true], .hidden, .skip"))
     .map((e) => [e, area(e)])
     .filter(([, box]) => box.width < least - 0.5 || box.height < least - 0.5)
     .map(([e, box]) => `${Math.round(box.width)}x${Math.round(box.height)} ${e.outerHTML.slice(0, 140)}`);
@@ -32,8 +37,9 @@ _SMALL = """(least) => {
 _SIDEWAYS = """() => {
   const page = document.scrollingElement, most = document.documentElement.clientWidth;
   if (page.scrollWidth <= most) return [];
-  const past = [...document.body.querySelectorAll("*")].filter((e) => e.getBoundingClientRect().right > most + 1);
-  return [`${page.scrollWidth} px in ${most}`, ...past.slice(0, 5).map((e) => e.outerHTML.slice(0, 120))];
+  const past = (e) => e.getBoundingClientRect().right > most + 1;
+  const culprits = [...document.body.querySelectorAll("*")].filter(past).slice(0, 5);
+  return [`${page.scrollWidth} px in ${most}`, ...culprits.map((e) => e.outerHTML.slice(0, 120))];
 }"""
 
 
@@ -52,7 +58,11 @@ def violations(page: Page) -> list[str]:
 
 
 def small_targets(page: Page, least: int) -> list[str]:
-    """Controls narrower or lower than `least` CSS pixels; links inside a sentence are let off, as WCAG 2.5.8 does."""
+    """Controls narrower or lower than `least` CSS pixels.
+
+    Links inside a sentence are let off, as WCAG 2.5.8 does, and so are marks in a picture whose links also
+    stand beside it.
+    """
     found: list[str] = page.evaluate(_SMALL, least)
     return found
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from tests import needs
 from tests.browser.estate import BACKENDS, EVERY_STATUS, NOW, report
@@ -22,14 +22,14 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+WIDE: ViewportSize = {"width": 1280, "height": 860}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=needs.chromium(), args=list(ARGUMENTS))
-        chromium.new_context().close()
         yield chromium
         chromium.close()
 
@@ -49,12 +49,6 @@ def lab(estate_lab: Lab) -> Lab:
     return estate_lab
 
 
-class Open(Protocol):
-    """Opens a page of a context of its own. `options` are those of `Browser.new_context`."""
-
-    def __call__(self, url: str = "", *, phone: bool = False, **options: object) -> Page: ...
-
-
 class Visits:
     """The contexts of one test and what their pages complained about."""
 
@@ -62,16 +56,17 @@ class Visits:
         self._browser = browser
         self._open: list[tuple[BrowserContext, Complaints]] = []
 
-    def __call__(self, url: str = "", *, phone: bool = False, **options: object) -> Page:
+    def __call__(self, url: str = "", *, phone: bool = False, **options: Any) -> Page:
+        """A page in a context of its own; `options` are those of `Browser.new_context`."""
         scripted = options.get("java_script_enabled") is not False
-        settings = {
+        settings: dict[str, Any] = {
             "viewport": PHONE if phone else WIDE,
             "has_touch": phone,
             "locale": "en-GB",
             "timezone_id": "Asia/Seoul",
             **options,
         }
-        context = self._browser.new_context(**settings)  # type: ignore[arg-type]
+        context = self._browser.new_context(**settings)
         context.set_default_timeout(8000)
         self._open.append((context, Complaints(context, scripted=scripted)))
         context.clock.install(time=NOW)
@@ -95,7 +90,7 @@ class Visits:
 
 @pytest.fixture
 def visits(browser: Browser) -> Iterator[Visits]:
-    """Opens pages; a test fails where one of them broke the policy, threw, opened a dialog or was refused unexpectedly."""
+    """Opens pages; a test fails where one of them broke the policy, threw, asked or got an error."""
     found = Visits(browser)
     yield found
     assert found.close() == []

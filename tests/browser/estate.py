@@ -91,7 +91,7 @@ def stored(
 
 
 def past(*versions: tuple[str, int], deleted: bool = False, lineage: str = LINEAGE) -> History:
-    """Older versions (name, serial), newest first, a day between each; `deleted` puts a delete marker on top."""
+    """Older versions (name, serial), newest first, a day apart; `deleted` puts a delete marker on top."""
     marker = [Version("marker", NOW - 2 * HOUR, delete_marker=True, latest=True)] if deleted else []
     older = [
         Version(
@@ -119,13 +119,16 @@ def record(
     )
 
 
+_SAME = stored("same")
+
+
 @dataclass(frozen=True)
 class Seen:
     """What one refresh saw of one key; what is not said is well."""
 
     backend: str
     key: str
-    state: StateObject | None | Unread = stored("same")
+    state: StateObject | None | Unread = _SAME
     digest: str | None | Unread = "same"
     item: str | None | Unread = None
     file: tuple[str, timedelta] | None = None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, Response
 
-_VIOLATIONS = """addEventListener("securitypolicyviolation", (e) =>
-  lockboardReport(`${e.effectiveDirective} blocked ${e.blockedURI} ${e.sourceFile}:${e.lineNumber} ${e.sample}`))"""
+_VIOLATIONS = """addEventListener("securitypolicyviolation", (e) => lockboardReport(
+  `${e.effectiveDirective} blocked ${e.blockedURI} ${e.sourceFile}:${e.lineNumber} ${e.sample}`))"""
 
 
 class Complaints:
-    """Collects, for every page of a context: reports of the Content-Security-Policy, uncaught errors, messages of the
-    console, dialogs, and answers that are errors. `expected` names the statuses that a test provokes.
+    """Collects, for every page of a context: reports of the Content-Security-Policy, uncaught errors, what the
+    console says, dialogs, and answers that are errors. `expected` names the statuses that a test provokes.
     """
 
     def __init__(self, context: BrowserContext, *, scripted: bool = True) -> None:

@@ -1,4 +1,6 @@
-"""The README's pictures: `python -m tests.browser.screenshots OUT_DIR` starts the demo without its team and takes them."""
+"""The README's pictures: `python -m tests.browser.screenshots OUT_DIR` starts the demo without its team and
+takes them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from tests import needs
-from tests.browser.conftest import ARGUMENTS
+from tests.browser.conftest import ARGUMENTS, PHONE, WIDE
 
 PATIENCE = 90.0
 """Seconds until the demo has to be up and sure of every verdict."""
@@ -25,7 +28,6 @@ LARGEST = 250_000
 """Bytes of a picture."""
 DELETED = ("prod-kr", "Prod/terraform/rds/terraform.tfstate")
 """The state that the demo's estate has deleted by hand."""
-WIDE, PHONE = (1280, 860), (390, 844)
 
 
 def main(folder: Path) -> None:
@@ -40,12 +42,10 @@ def main(folder: Path) -> None:
         chromium.close()
 
 
-def take(chromium: Browser, url: str, path: Path, size: tuple[int, int], scheme: str) -> None:
-    context = chromium.new_context(
-        viewport={"width": size[0], "height": size[1]},
-        color_scheme=scheme,
-        locale="en-GB",  # type: ignore[arg-type]
-    )
+def take(
+    chromium: Browser, url: str, path: Path, size: ViewportSize, scheme: Literal["light", "dark"]
+) -> None:
+    context = chromium.new_context(viewport=size, color_scheme=scheme, locale="en-GB")
     page = context.new_page()
     page.goto(url)
     page.locator("#region").wait_for()
@@ -59,7 +59,7 @@ def take(chromium: Browser, url: str, path: Path, size: tuple[int, int], scheme:
 
 @contextmanager
 def demo() -> Iterator[tuple[str, str]]:
-    """`lockboard demo` on a free port, once it is sure of every key: its address and the id of the deleted state."""
+    """`lockboard demo` on a free port, once it is sure of every key: its address, the deleted state's id."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "lockboard", "demo", "--no-team", "--port", str(port)]

@@ -1,4 +1,4 @@
-"""The real application over a real SQLite inventory, on a port of its own, behind a gate that can make it fail."""
+"""The real application over a real SQLite inventory, on a port of its own, behind a gate that can fail it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ Rule = Callable[[Asked], bool]
 
 
 class Gate:
-    """WSGI middleware in front of the application: counts what comes in, and fails, holds or cuts what it is told to."""
+    """WSGI middleware before the application: counts requests; fails, holds or cuts what it is told to."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app

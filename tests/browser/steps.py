@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from playwright.sync_api import Locator, Page
 
-from tests.browser.estate import Seen
+from tests.browser.estate import NOW, Seen
 
 PACE = 10.0
 """Seconds between two looks for news, as the preferences have it at first."""
@@ -46,9 +47,21 @@ def open_menu(page: Page, name: str) -> Locator:
 
 
 def back(page: Page) -> None:
-    """One step back in the history. Playwright's own step waits for a load, and htmx answers it with a second one."""
-    page.evaluate("history.back()")
+    """One step back in the history, which htmx answers with a load."""
+    with page.expect_event("load"):
+        page.evaluate("history.back()")
 
 
 def forward(page: Page) -> None:
-    page.evaluate("history.forward()")
+    """One step forward, as `back`."""
+    with page.expect_event("load"):
+        page.evaluate("history.forward()")
+
+
+def freeze(page: Page) -> None:
+    """Stop the page's clock a minute after it was opened; from now on time passes only where a test says so.
+
+    The look for news that falls due on the way is over when this returns.
+    """
+    with page.expect_response("**/states/pulse?*"):
+        page.clock.pause_at(NOW + timedelta(minutes=1))

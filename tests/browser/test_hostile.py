@@ -1,4 +1,4 @@
-"""Keys, holders and records are written by whoever can write to the bucket or the table: they are shown, never obeyed."""
+"""Whoever can write to the bucket or the table writes keys, holders and records: shown, not obeyed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ ESCAPED = (
 HARMLESS_ESCAPED = tuple(f"a/zero\u200bwidth-{n}/b.tfstate" for n in range(len(ESCAPED)))
 
 SKELETON = """() => {
-  const bones = (e) => `${e.tagName}[${e.getAttributeNames().sort().join(" ")}](${[...e.children].map(bones).join("")})`;
+  const names = (e) => e.getAttributeNames().sort().join(" ");
+  const bones = (e) => `${e.tagName}[${names(e)}](${[...e.children].map(bones).join("")})`;
   return [...document.querySelectorAll(".row, article#region, .found li, head, header.top")].map(bones);
 }"""
 

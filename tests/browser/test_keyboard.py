@@ -18,8 +18,8 @@ FOCUS = """() => {
   const ring = [here, here.closest(".row")].some((e) => e && getComputedStyle(e).outlineStyle !== "none"
     && parseFloat(getComputedStyle(e).outlineWidth) >= 2);
   const box = here.getBoundingClientRect(), top = document.querySelector("header.top");
-  const under = !top.contains(here) && !here.matches(".skip") && getComputedStyle(top).position === "sticky" && box.bottom > 0
-    && box.top < top.getBoundingClientRect().bottom - 1;
+  const inFlow = !top.contains(here) && !here.matches(".skip") && getComputedStyle(top).position === "sticky";
+  const under = inFlow && box.bottom > 0 && box.top < top.getBoundingClientRect().bottom - 1;
   const seen = box.width > 0 && box.height > 0 && here.checkVisibility({ visibilityProperty: true });
   return { what: here.outerHTML.slice(0, 110), ring, under, seen };
 }"""

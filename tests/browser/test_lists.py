@@ -39,6 +39,10 @@ def stayed(page: Page) -> bool:
     return page.evaluate("window.stayed === true") is True
 
 
+def rows(first: int, last: int) -> str:
+    return f"{first}\N{EN DASH}{last} of 120"
+
+
 def keys(page: Page) -> list[str]:
     return page.locator(".row .key").all_inner_texts()
 
@@ -187,35 +191,35 @@ def test_the_pager_walks_to_the_end_and_back(long_lab: Lab, visits: Visits) -> N
     page = visits(f"{long_lab.url}/states?view=all&sort=key")
     stays(page)
     pager, first = page.locator(".pager"), keys(page)
-    expect(pager).to_contain_text("1–50 of 120")
+    expect(pager).to_contain_text(rows(1, 50))
     expect(page.get_by_role("link", name="Previous", exact=True)).to_have_count(0)
     pager.get_by_text("Next").click()
-    expect(pager).to_contain_text("51–100 of 120")
+    expect(pager).to_contain_text(rows(51, 100))
     expect(page.locator(".row").first).to_be_in_viewport()
     second = keys(page)
     pager.get_by_text("Next").click()
-    expect(pager).to_contain_text("101–120 of 120")
+    expect(pager).to_contain_text(rows(101, 120))
     expect(pager.get_by_text("Next")).to_have_count(0)
     assert len(set(first + second + keys(page))) == 120
     pager.get_by_text("Previous").click()
-    expect(pager).to_contain_text("51–100 of 120")
+    expect(pager).to_contain_text(rows(51, 100))
     assert keys(page) == second
     assert stayed(page)
     back(page)
-    expect(pager).to_contain_text("101–120 of 120")
+    expect(pager).to_contain_text(rows(101, 120))
     back(page)
-    expect(pager).to_contain_text("51–100 of 120")
+    expect(pager).to_contain_text(rows(51, 100))
     back(page)
-    expect(pager).to_contain_text("1–50 of 120")
+    expect(pager).to_contain_text(rows(1, 50))
     assert keys(page) == first
 
 
 def test_a_saved_page_of_the_list_stays_the_same_page(long_lab: Lab, visits: Visits) -> None:
     page = visits(f"{long_lab.url}/states?view=all&sort=-modified")
     page.locator(".pager").get_by_text("Next").click()
-    expect(page.locator(".pager")).to_contain_text("51–100 of 120")
+    expect(page.locator(".pager")).to_contain_text(rows(51, 100))
     again = visits(page.url)
-    expect(again.locator(".pager")).to_contain_text("51–100 of 120")
+    expect(again.locator(".pager")).to_contain_text(rows(51, 100))
     assert keys(again) == keys(page)
 
 

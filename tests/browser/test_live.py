@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,9 +10,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visits
-from tests.browser.estate import BUSY, EVERY_STATUS, FINE, NOW, RUNNER, STALE, Seen, held, record, report
+from tests.browser.estate import BUSY, EVERY_STATUS, FINE, NOW, RUNNER, STALE, held, record, report
 from tests.browser.server import Asked, Lab
-from tests.browser.steps import PACE, QUIET, open_menu, pass_by, row, shown_ids, until
+from tests.browser.steps import PACE, QUIET, freeze, open_menu, pass_by, row, shown_ids, until
 
 pytestmark = pytest.mark.browser
 
@@ -23,9 +24,9 @@ WATCH = """() => {
   window.touched = [];
   new MutationObserver((all) => all.forEach((one) => {
     const place = one.target.nodeType === 1 ? one.target : one.target.parentElement;
-    if (!place.closest("[data-ago], #data-age, #data-at") && one.oldValue !== place.getAttribute?.(one.attributeName ?? ""))
-      window.touched.push(`${one.type} ${place.id || place.className || place.tagName} ${one.attributeName ?? ""}`);
-  })).observe(document.querySelector("#region"), { subtree: true, childList: true, attributes: true, attributeOldValue: true });
+    const name = one.attributeName ?? "", same = name && one.oldValue === place.getAttribute(name);
+    if (!same && !place.closest(".ago")) window.touched.push(`${one.type} ${place.outerHTML.slice(0, 60)} ${name}`);
+  })).observe(region, { subtree: true, childList: true, attributes: true, attributeOldValue: true });
 }"""
 
 
@@ -41,6 +42,14 @@ def anything(asked: Asked) -> bool:
     return asked.path.startswith(("/states", "/s/", "/health"))
 
 
+def opened(lab: Lab, visits: Visits, path: str = "/states?view=all") -> Page:
+    """A page whose clock stands still, a minute old, with nothing asked of the server yet."""
+    page = visits(lab.url + path)
+    freeze(page)
+    lab.gate.asked.clear()
+    return page
+
+
 def look(page: Page, lab: Lab, seconds: float = PACE) -> None:
     """Let the next look for news happen and its answer arrive."""
     before = lab.gate.pulses()
@@ -50,7 +59,7 @@ def look(page: Page, lab: Lab, seconds: float = PACE) -> None:
 
 
 def test_a_look_without_news_leaves_the_document_untouched(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     page.evaluate(WATCH)
     with page.expect_response("**/states/pulse?*") as answer:
         pass_by(page, PACE)
@@ -61,7 +70,7 @@ def test_a_look_without_news_leaves_the_document_untouched(lab: Lab, visits: Vis
 
 
 def test_a_change_shows_by_itself_while_nobody_touches_the_list(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     page.locator("#q").focus()
     page.evaluate("scrollTo(0, 700)")
     other = row(page, STALE)
@@ -76,18 +85,18 @@ def test_a_change_shows_by_itself_while_nobody_touches_the_list(lab: Lab, visits
 
 
 def test_title_and_favicon_carry_how_many_need_attention(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     expect(page).to_have_title(f"({BEFORE}) All · Lockboard")
-    expect(page.locator("#favicon")).to_have_attribute("href", f"/favicon/{BEFORE}.svg")
+    expect(page.locator("#favicon")).to_have_attribute("href", re.compile(rf"^/favicon/{BEFORE}\.svg"))
     lab.change(replace(TAKEN, item=record(FINE.key, "yuna@laptop", timedelta(hours=9))))
     look(page, lab)
     expect(page).to_have_title(f"({BEFORE + 1}) All · Lockboard")
-    expect(page.locator("#favicon")).to_have_attribute("href", f"/favicon/{BEFORE + 1}.svg")
+    expect(page.locator("#favicon")).to_have_attribute("href", re.compile(rf"^/favicon/{BEFORE + 1}\.svg"))
     expect(page.locator(".tabs a").first).to_have_text(f"Needs attention {BEFORE + 1}")
 
 
 def test_rows_do_not_move_under_a_pointer(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     row(page, STALE).hover()
     before = shown_ids(page)
     lab.change(TAKEN, replace(TAKEN, backend="prod-kr", key="new/terraform.tfstate"))
@@ -105,7 +114,7 @@ def test_rows_do_not_move_under_a_pointer(lab: Lab, visits: Visits) -> None:
 
 
 def test_a_pointer_that_rests_for_long_does_not_keep_news_away(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     row(page, STALE).hover()
     lab.change(TAKEN)
     look(page, lab)
@@ -116,7 +125,7 @@ def test_a_pointer_that_rests_for_long_does_not_keep_news_away(lab: Lab, visits:
 
 
 def test_rows_do_not_move_under_the_focus_and_it_stays_where_it_is(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     link = row(page, STALE).locator(".key")
     page.keyboard.press("j")
     link.focus()
@@ -129,7 +138,7 @@ def test_rows_do_not_move_under_the_focus_and_it_stays_where_it_is(lab: Lab, vis
 
 
 def test_a_focus_whose_row_went_away_goes_to_the_heading(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     row(page, STALE).locator(".key").focus()
     pass_by(page, QUIET)
     lab.drop(STALE)
@@ -139,7 +148,7 @@ def test_a_focus_whose_row_went_away_goes_to_the_heading(lab: Lab, visits: Visit
 
 
 def test_selected_text_stays_selected(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     row(page, FINE).locator(".why").evaluate("(element) => getSelection().selectAllChildren(element)")
     words = page.evaluate("getSelection().toString()")
     pass_by(page, QUIET)
@@ -153,7 +162,7 @@ def test_selected_text_stays_selected(lab: Lab, visits: Visits) -> None:
 
 
 def test_an_open_menu_stays_open(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     choices = open_menu(page, "Status")
     lab.change(TAKEN)
     look(page, lab, QUIET)
@@ -166,7 +175,7 @@ def test_an_open_menu_stays_open(lab: Lab, visits: Visits) -> None:
 
 
 def test_an_open_record_on_the_page_of_a_key_stays_open(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/s/{STALE.id}")
+    page = opened(lab, visits, f"/s/{STALE.id}")
     page.get_by_text("Raw record").click()
     expect(page.locator(".tag details pre")).to_be_visible()
     lab.change(
@@ -181,7 +190,7 @@ def test_an_open_record_on_the_page_of_a_key_stays_open(lab: Lab, visits: Visits
 
 
 def test_the_page_of_a_key_is_left_alone_by_changes_of_others(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/s/{STALE.id}")
+    page = opened(lab, visits, f"/s/{STALE.id}")
     page.evaluate(WATCH)
     lab.change(TAKEN)
     look(page, lab)
@@ -190,13 +199,19 @@ def test_the_page_of_a_key_is_left_alone_by_changes_of_others(lab: Lab, visits: 
     assert not any(map(refresh, lab.gate.asked))
 
 
-def test_the_page_of_a_key_that_went_away_keeps_what_it_shows(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/s/{STALE.id}")
+def test_the_page_of_a_key_that_went_away_says_so_and_asks_no_more(lab: Lab, visits: Visits) -> None:
+    page = opened(lab, visits, f"/s/{STALE.id}")
     visits.complaints.expected = {404}
     lab.drop(STALE)
     look(page, lab)
-    until(page, lambda: any(map(refresh, lab.gate.asked)), "a refresh")
+    expect(page.locator("#stale")).to_contain_text("This key is no longer in the inventory")
+    expect(page.locator("#lamp")).to_have_class("lamp lost")
     expect(page.locator("h1")).to_contain_text("batch")
+    before = lab.gate.live()
+    pass_by(page, 60)
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("There is nothing here")
+    assert lab.gate.live() == before
 
 
 def test_the_health_page_renews_itself(lab: Lab, visits: Visits) -> None:
@@ -208,31 +223,30 @@ def test_the_health_page_renews_itself(lab: Lab, visits: Visits) -> None:
 
 
 def test_the_age_of_the_data_goes_on_and_starts_anew_with_a_refresh(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
-    expect(page.locator("#data-age")).to_have_text("8 s")
-    page.clock.pause_at(NOW + timedelta(minutes=2))
-    expect(page.locator("#data-age")).to_have_text("2 min")
-    lab.clock.now = NOW + timedelta(minutes=2)
+    page = opened(lab, visits)
+    pass_by(page, 2)
+    expect(page.locator("#data-age")).to_have_text("1 min")
+    lab.clock.now = NOW + timedelta(minutes=1)
     lab.look_again()
-    look(page, lab)
+    look(page, lab, PACE - 2)
     expect(page.locator("#data-age")).to_have_text("10 s")
-    expect(page.locator("#data-at")).to_have_text("18:02:00 UTC")
+    expect(page.locator("#data-at")).to_have_text("18:01:00 UTC")
     assert not any(map(refresh, lab.gate.asked)), "a refresh that found nothing moves the clock, not the rows"
 
 
 def test_ages_in_the_list_go_on(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
-    age = row(page, BUSY).locator(".c-held b")
-    expect(age).to_have_text("9 min")
-    page.clock.fast_forward(61_000)
+    page = opened(lab, visits)
+    age = row(page, BUSY).locator(".c-held time")
     expect(age).to_have_text("10 min")
+    page.clock.fast_forward(60_000)
+    expect(age).to_have_text("11 min")
 
 
 def test_old_data_is_said_to_be_old_until_it_is_fresh_again(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     banner = page.locator("#stale")
     expect(banner).to_be_hidden()
-    page.clock.fast_forward(360_000)
+    page.clock.fast_forward(300_000)
     expect(banner).to_contain_text("This data is 6 min old")
     expect(page.locator("#lamp")).to_have_class("lamp lost")
     lab.clock.now = NOW + timedelta(minutes=6)
@@ -245,7 +259,7 @@ def test_old_data_is_said_to_be_old_until_it_is_fresh_again(lab: Lab, visits: Vi
 def test_a_server_that_is_not_reached_is_announced_and_recovers_by_itself(
     lab: Lab, visits: Visits, failure: str
 ) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     visits.complaints.expected, visits.complaints.lost_connections_are_expected = {503}, True
     before = shown_ids(page)
     banner = page.locator("#stale")
@@ -281,7 +295,7 @@ def _miss(page: Page, failure: str, times: int) -> None:
 
 
 def test_an_error_page_never_lands_in_the_list(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     visits.complaints.expected = {500, 502}
     before = shown_ids(page)
     with lab.gate.answering(502, refresh):
@@ -291,8 +305,9 @@ def test_an_error_page_never_lands_in_the_list(lab: Lab, visits: Visits) -> None
         expect(page.locator("body")).not_to_contain_text("nginx says no")
         assert shown_ids(page) == before
     with lab.gate.answering(500, lambda asked: asked.source == "form#search"):
+        page.locator("#q").fill("rds")
         with page.expect_response(lambda response: response.status == 500):
-            page.locator("#q").press_sequentially("rds")
+            pass_by(page, 1)
         expect(page.locator("#said")).to_have_text("The server answered 500.")
         expect(page.locator("body")).not_to_contain_text("nginx says no")
         assert shown_ids(page) == before
@@ -302,7 +317,7 @@ def test_an_error_page_never_lands_in_the_list(lab: Lab, visits: Visits) -> None
 
 def test_a_slow_answer_does_not_hold_the_page_for_ever(lab: Lab, visits: Visits) -> None:
     """After 15 s htmx gives up, and the next look works."""
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     visits.complaints.lost_connections_are_expected = True
     with lab.gate.holding(pulse) as late:
         pass_by(page, PACE)
@@ -315,7 +330,7 @@ def test_a_slow_answer_does_not_hold_the_page_for_ever(lab: Lab, visits: Visits)
 
 
 def test_pausing_stops_every_look_until_it_is_resumed(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     page.get_by_role("button", name="Pause").click()
     resume = page.get_by_role("button", name="Resume")
     expect(resume).to_have_attribute("aria-pressed", "true")
@@ -323,6 +338,7 @@ def test_pausing_stops_every_look_until_it_is_resumed(lab: Lab, visits: Visits) 
     lab.change(TAKEN)
     pass_by(page, 60)
     page.reload()
+    expect(resume).to_be_visible()
     pass_by(page, 60)
     expect(resume).to_be_visible()
     assert lab.gate.live() == 0
@@ -332,7 +348,7 @@ def test_pausing_stops_every_look_until_it_is_resumed(lab: Lab, visits: Visits) 
 
 
 def test_a_hidden_tab_asks_for_nothing(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     _show(page, hidden=True)
     lab.change(TAKEN)
     pass_by(page, 120)
@@ -347,7 +363,8 @@ def _show(page: Page, *, hidden: bool) -> None:
     page.evaluate(
         """(hidden) => {
           Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
-          Object.defineProperty(document, "visibilityState", { configurable: true, get: () => hidden ? "hidden" : "visible" });
+          const state = { configurable: true, get: () => (hidden ? "hidden" : "visible") };
+          Object.defineProperty(document, "visibilityState", state);
           document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
         }""",
         hidden,
@@ -355,28 +372,26 @@ def _show(page: Page, *, hidden: bool) -> None:
 
 
 def test_looks_come_faster_for_a_minute_after_a_change(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     lab.change(TAKEN)
     look(page, lab)
     expect(row(page, FINE)).to_contain_text("yuna@laptop")
     for _ in range(3):
         look(page, lab, 3)
-    with page.expect_response("**/states/pulse?*"):
-        page.clock.fast_forward(61_000)
-    before = lab.gate.pulses()
-    pass_by(page, PACE - 1.5)
-    look(page, lab, 2)
-    assert lab.gate.pulses() == before + 1
+    page.clock.fast_forward(60 * 1000)
+    until(page, lambda: lab.gate.pulses() == 5, "the first look after that minute")
+    pass_by(page, PACE - 1)
+    look(page, lab, 1)
+    assert lab.gate.pulses() == 6
 
 
 def test_looks_come_rarely_once_nobody_has_touched_the_page_for_long(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
-    with page.expect_response("**/states/pulse?*"):
-        page.clock.fast_forward(601_000)
-    before = lab.gate.pulses()
-    pass_by(page, 2.5 * PACE)
-    look(page, lab)
-    assert lab.gate.pulses() == before + 1
+    page = opened(lab, visits)
+    page.clock.fast_forward(601_000)
+    until(page, lambda: lab.gate.pulses() == 1, "the look that was due")
+    pass_by(page, 3 * PACE - 1)
+    look(page, lab, 1)
+    assert lab.gate.pulses() == 2
 
 
 def test_no_look_at_all_where_the_preferences_say_never(lab: Lab, visits: Visits) -> None:
@@ -391,12 +406,14 @@ def test_no_look_at_all_where_the_preferences_say_never(lab: Lab, visits: Visits
 
 
 def test_an_older_answer_never_takes_the_place_of_a_newer_one(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     visits.complaints.lost_connections_are_expected = True
     with lab.gate.holding(lambda asked: "q=r" in asked.query.split("&")) as older:
         page.locator("#q").press_sequentially("r")
+        pass_by(page, 0.3)
         until(page, older.has_arrived, "the first search")
         page.locator("#q").press_sequentially("ds")
+        pass_by(page, 0.3)
         expect(page).to_have_url(f"{lab.url}/states?view=all&q=rds")
         found = shown_ids(page)
         assert len(found) == 2
@@ -405,26 +422,27 @@ def test_an_older_answer_never_takes_the_place_of_a_newer_one(lab: Lab, visits: 
     assert shown_ids(page) == found
     expect(page.locator("#stale")).to_be_hidden()
     expect(page).to_have_url(f"{lab.url}/states?view=all&q=rds")
-    expect(page.locator(".chip")).to_have_text("“rds” ×")
+    expect(page.locator(".chip")).to_contain_text("“rds”")
 
 
 def test_a_refresh_under_way_never_undoes_a_search(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+    page = opened(lab, visits)
     visits.complaints.lost_connections_are_expected = True
     lab.change(TAKEN)
     with lab.gate.holding(refresh) as late:
         look(page, lab)
         until(page, late.has_arrived, "the refresh")
         page.locator("#q").press_sequentially("rds")
-        expect(page.locator(".chip")).to_have_text("“rds” ×")
+        pass_by(page, 0.3)
+        expect(page.locator(".chip")).to_contain_text("“rds”")
         late.let_go()
         look(page, lab)
-    expect(page.locator(".chip")).to_have_text("“rds” ×")
+    expect(page.locator(".chip")).to_contain_text("“rds”")
     assert len(shown_ids(page)) == 2
 
 
 def test_the_list_of_one_holder_follows_only_its_own_changes(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all&holder={RUNNER}")
+    page = opened(lab, visits, f"/states?view=all&holder={RUNNER}")
     expect(page.locator(".row")).to_have_count(1)
     more = held("dev-kr", "more/terraform.tfstate", RUNNER, timedelta(minutes=2))
     row(page, BUSY).hover()
