@@ -9,7 +9,7 @@ time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from lockboard.domain.errors import AccessDenied, ReadError
 from lockboard.domain.inventory import BackendReport, Changes, Inventory, Known, StateRow
-from lockboard.domain.keys import LOCKFILE_SUFFIX, state_id
+from lockboard.domain.keys import state_id
 from lockboard.domain.locks import Lock
 from lockboard.domain.model import Backend, Content, History, Observation, StateObject, Unread
 from lockboard.domain.ports import Clock, Listed, LockTable, States, TableItem
@@ -26,6 +26,8 @@ from lockboard.services.investigate import Facts, Investigator, needs_body
 from lockboard.services.memo import Memo
 from lockboard.services.picture import Picture, Swept
 from lockboard.services.rows import has_to_be_watched, judge
+from lockboard.services.sweep import Sweeper
+from lockboard.services.tally import Tally
 
 READS_PER_REFRESH = 2000
 """Keys that one refresh may look closer at; the rest stays unknown until the next."""
@@ -80,14 +82,10 @@ class Refresher:
         self._heard_until = 0  # the generation up to which re-checks of this backend's keys are known
         self._watched: dict[str, _Look] = {}
         self._file_locks: dict[str, tuple[Listed, Lock | None | Unread]] = {}
-        self._swept = Swept()
-        self._swept_at: datetime | None = None
-        self._sweep_error: str | None = None
-        self._sweep_requests = 0
-        self._versioning = "unknown"
+        self._sweeper, self._sweep_requests = Sweeper(backend, states), 0
+        self._tally = Tally(states, table)
 
     # ---- the refresh
-    # -------------------------------------------------------------------------------------------------
 
     def refresh(self) -> BackendReport:
         """Read, judge, write what changed, and report. A failure to read is in the report, never raised."""
@@ -95,12 +93,16 @@ class Refresher:
             started, tick = self._clock(), self._monotonic()
             if self._known is None:
                 self._known = self._inventory.known(self._backend.name)
-            if self._swept_at is None or started - self._swept_at >= self._backend.sweep_every:
-                self._sweep(started)
-            counted = self._counts()
+            counted = self._tally.counts()
+            if self._sweeper.due(started):
+                self._sweeper.sweep(started, lambda key: self._stored(key) is not None)
+                self._sweep_requests, counted = sum(self._tally.since(counted).values()), self._tally.counts()
             objects, items, errors = self._gather()
             if objects is not None and items is not None:
-                before, self._picture = self._picture, Picture(self._backend, objects, items, self._swept)
+                before, self._picture = (
+                    self._picture,
+                    Picture(self._backend, objects, items, self._sweeper.found),
+                )
                 rows, gone = self._changes(before, self._picture), self._gone(before, self._picture)
             else:
                 rows, gone = self._unknown_rows(objects, items, errors), iter(())
@@ -118,11 +120,11 @@ class Refresher:
             keys = [key for key, look in self._watched.items() if look.settles_at]
             if not keys or report is None:
                 return None
-            counted, before = self._counts(), report
+            counted, before = self._tally.counts(), report
             rows = [self._look_again(key) for key in keys]
 
             def counted_together(written: int) -> BackendReport:
-                asked = self._since(counted)
+                asked = self._tally.since(counted)
                 return replace(
                     before, requests={kind: asked[kind] + before.requests.get(kind, 0) for kind in asked}
                 )
@@ -175,7 +177,6 @@ class Refresher:
         self._known[id_] = known
 
     # ---- gathering
-    # ---------------------------------------------------------------------------------------------------
 
     def _gather(self) -> tuple[dict[str, Listed] | None, dict[str, TableItem | str] | None, list[ReadError]]:
         """List and scan at the same time. None for the one that failed."""
@@ -212,41 +213,13 @@ class Refresher:
                 found[item.lock_id] = last if last is not None and last == kept else kept
         return found
 
-    def _sweep(self, now: datetime) -> None:
-        """Find what LIST and Scan cannot show: states deleted with no digest left, and keys that ever had a
-        lock file.
-        """
-        counted = self._counts()
-        self._versioning = self._states.versioning()
-        deleted: set[str] = set()
-        lockfiles: set[str] = set()
-        try:
-            for page in self._states.sweep_pages(self._backend.prefix):
-                deleted.update(
-                    swept.key for swept in page if swept.deleted and not swept.key.endswith(LOCKFILE_SUFFIX)
-                )
-                lockfiles.update(
-                    swept.key.removesuffix(LOCKFILE_SUFFIX)
-                    for swept in page
-                    if swept.key.endswith(LOCKFILE_SUFFIX)
-                )
-        except ReadError as error:
-            self._sweep_error = str(error)
-        else:
-            named = {key for key in deleted if self._backend.state_key(key) or self._stored(key)}
-            states = named | (deleted & lockfiles)
-            self._swept, self._sweep_error = Swept(states, lockfiles), None
-        self._swept_at = now
-        self._sweep_requests = sum(self._since(counted).values())
-
     # ---- judging
-    # -----------------------------------------------------------------------------------------------------
 
     def _changes(self, before: Picture | None, now_seen: Picture) -> Iterator[StateRow]:
         """Rows that say something new, reading what that needs, a few keys at a time, within the budget."""
         changed = now_seen.changed_since(before)
         self._rechecked = self._heard_of(now_seen) - changed
-        work = changed | self._rechecked | self._watched.keys() | self._swept.deleted
+        work = changed | self._rechecked | self._watched.keys() | self._sweeper.found.deleted
         work &= now_seen.keys
         work |= (before.keys if before else set()) - now_seen.keys
         closer: list[str] = []
@@ -363,11 +336,13 @@ class Refresher:
         if key not in picture.keys:
             if verdict.content is Content.ABSENT:
                 return None
-            self._swept.deleted.add(key)
+            self._sweeper.found.deleted.add(key)
             picture.keys.add(key)
         if verdict.content is Content.ABSENT and not _has_record(seen):
             picture.keys.discard(key)
-            self._swept.deleted.discard(key)  # nothing to tell, so nothing to ask again before the next sweep
+            self._sweeper.found.deleted.discard(
+                key
+            )  # nothing to tell, so nothing to ask again before the next sweep
             return None
         self._watch(key, replace(look, settles_at=verdict.settles_at), row)
         known = self._stored(key)
@@ -397,7 +372,7 @@ class Refresher:
         gone = {state_id(self._backend.name, key) for key in left} & self._known.keys()
         if self._strays:
             here = {state_id(self._backend.name, key) for key in picture.keys}
-            kept = Content.STATE_DELETED_UNPROTECTED if self._sweep_error else None
+            kept = Content.STATE_DELETED_UNPROTECTED if self._sweeper.error else None
             here |= gone
             strays = {id_: known.content for id_, known in self._known.items() if id_ not in here}
             self._strays = kept in strays.values()
@@ -405,7 +380,6 @@ class Refresher:
         yield from gone
 
     # ---- what is kept of one key
-    # -------------------------------------------------------------------------------------
 
     def _cached_file_lock(self, key: str, picture: Picture) -> Lock | None:
         listed, cached = picture.lockfile(key), self._file_locks.get(key)
@@ -438,7 +412,6 @@ class Refresher:
         return self._known.get(state_id(self._backend.name, key)) if self._known else None
 
     # ---- what could not be read
-    # --------------------------------------------------------------------------------------
 
     def _unknown_rows(
         self,
@@ -467,21 +440,9 @@ class Refresher:
             yield judge(seen, memo, self._backend, self._aws_now(), "")[0]
 
     # ---- reporting
-    # ---------------------------------------------------------------------------------------------------
 
     def _aws_now(self) -> datetime:
         return self._clock() - (self._states.clock_skew() or timedelta())
-
-    def _ports(self) -> Iterable[States | LockTable]:
-        shared = self._table is None or self._table.requests is self._states.requests
-        return (self._states,) if shared or self._table is None else (self._states, self._table)
-
-    def _counts(self) -> dict[str, int]:
-        kinds = self._states.requests.snapshot()
-        return {kind: sum(port.requests.counts.get(kind, 0) for port in self._ports()) for kind in kinds}
-
-    def _since(self, before: dict[str, int]) -> dict[str, int]:
-        return {kind: count - before.get(kind, 0) for kind, count in self._counts().items()}
 
     def _report(
         self, started: datetime, tick: float, counted: dict[str, int], errors: list[ReadError], written: int
@@ -506,15 +467,15 @@ class Refresher:
             missing_permission=denied.operation if denied else None,
             states=states,
             foreign_items=foreign,
-            requests=self._since(counted),
+            requests=self._tally.since(counted),
             sweep_requests=self._sweep_requests,
-            throttled=sum(port.requests.throttled for port in self._ports()),
+            throttled=self._tally.throttled(),
             duration_seconds=round(self._monotonic() - tick, 3),
             rows_written=written,
-            versioning=self._versioning,
+            versioning=self._sweeper.versioning,
             clock_skew_seconds=round(skew.total_seconds(), 1) if skew is not None else None,
-            swept_at=self._swept_at,
-            sweep_error=self._sweep_error,
+            swept_at=self._sweeper.at,
+            sweep_error=self._sweeper.error,
         )
 
 

@@ -25,7 +25,8 @@ WATCH = """() => {
   new MutationObserver((all) => all.forEach((one) => {
     const place = one.target.nodeType === 1 ? one.target : one.target.parentElement;
     const name = one.attributeName ?? "", same = name && one.oldValue === place.getAttribute(name);
-    if (!same && !place.closest(".ago")) window.touched.push(`${one.type} ${place.outerHTML.slice(0, 60)} ${name}`);
+    if (same || place.closest(".ago")) return;
+    window.touched.push(`${one.type} ${place.outerHTML.slice(0, 60)} ${name}`);
   })).observe(region, { subtree: true, childList: true, attributes: true, attributeOldValue: true });
 }"""
 

@@ -541,6 +541,19 @@ def test_an_unknown_row_of_a_key_that_never_comes_back_is_dropped_by_the_next_wh
     assert estate.verdicts() == {"a.tfstate": FINE}
 
 
+def test_a_sweep_that_failed_is_tried_again_long_before_the_next_is_due() -> None:
+    estate = Estate()
+    estate.bucket.happen.failing_page["sweep"] = (1, Throttled("s3:ListBucketVersions", "SlowDown", ""))
+    failed = estate.refresh()
+    estate.bucket.happen.failing_page.clear()
+
+    soon, later = estate.refresh(after=60), estate.refresh(after=300)
+
+    assert [report.sweep_error is None for report in (failed, soon, later)] == [False, False, True]
+    assert [report.swept_at for report in (failed, soon)] == [None, None]
+    assert later.swept_at == later.attempted_at
+
+
 def test_a_sweep_that_fails_keeps_deleted_states_until_one_succeeds() -> None:
     estate = Estate(has_table=False)
     estate.apply("a.tfstate")
