@@ -543,7 +543,7 @@ def test_an_unknown_row_of_a_key_that_never_comes_back_is_dropped_by_the_next_wh
 
 def test_a_sweep_that_failed_is_tried_again_long_before_the_next_is_due() -> None:
     estate = Estate()
-    estate.bucket.happen.failing_page["sweep"] = (1, Throttled("s3:ListBucketVersions", "SlowDown", ""))
+    estate.bucket.happen.failing_page["sweep"] = (0, Throttled("s3:ListBucketVersions", "SlowDown", ""))
     failed = estate.refresh()
     estate.bucket.happen.failing_page.clear()
 
