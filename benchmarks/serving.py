@@ -25,8 +25,8 @@ READY_SECONDS = 60.0
 
 LIST = "/states?view=attention"
 FRESH = LIST + "&fresh=%d"
-"""A parameter that the page does not know makes each request one that no kept page answers. The generation moves
-on meanwhile, so that nothing that is kept with it stays true for long either.
+"""A parameter that the page does not know makes each request one that no kept page answers. The generation
+moves on meanwhile, so that nothing that is kept with it stays true for long either.
 """
 
 

@@ -66,7 +66,7 @@ class Ours:
     def commands(self) -> dict[str, Command]:
         """What `answer_commands` offers."""
         pages: dict[str, Command] = {"list_pages": self.list_pages, "scan_pages": self.scan_pages}
-        more = {"work": self.work, "stir": self.stir, "peak": self.peak}
+        more: dict[str, Command] = {"work": self.work, "stir": self.stir, "peak": self.peak}
         return {**pages, "refresh": self.refresh, **more}
 
     def list_pages(self, count: int) -> dict[str, Any]:

@@ -159,7 +159,9 @@ def parse_lock_info(text: str) -> LockInfo:
             parse_constant=_no_constant,
         )
     except json.JSONDecodeError as error:
-        raise UnreadableLock(f"it is not JSON: {error.msg.removesuffix(' at')} (character {error.pos})") from None
+        raise UnreadableLock(
+            f"it is not JSON: {error.msg.removesuffix(' at')} (character {error.pos})"
+        ) from None
     except RecursionError:
         raise UnreadableLock("it is nested too deep") from None
     if top is None:

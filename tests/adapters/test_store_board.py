@@ -466,10 +466,11 @@ def _random_row(chance: random.Random, number: int) -> StateRow:
         Query(view="all", prefix="b/", backend="prod-kr"),
         Query(view="attention", text="state B/ ROOT"),
         Query(view="all", text="e"),
+        Query(view="all", text="tfstate"),
         Query(view="all", holder="root@ci", older_than=datetime.fromtimestamp(200, UTC)),
         Query(view="unreadable", text="한 99"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_many_rows_are_paged_exactly_once_in_each_direction(
     many: tuple[SqlBoard, list[StateRow]],

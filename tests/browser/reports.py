@@ -10,7 +10,7 @@ _VIOLATIONS = """addEventListener("securitypolicyviolation", (e) => lockboardRep
 
 class Complaints:
     """Collects, for every page of a context: reports of the Content-Security-Policy, uncaught errors, what
-    the console says, dialogs, and answers that are errors. `expected` names the statuses that a test provokes.
+    the console says, dialogs, and answers that are errors. `expected` names the statuses a test provokes.
     """
 
     def __init__(self, context: BrowserContext, *, scripted: bool = True) -> None:

@@ -15,6 +15,11 @@ from lockboard.adapters.store.schema import states
 from lockboard.adapters.store.sieve import Sieve
 from lockboard.domain.inventory import COUNT_LIMIT, ListRow, Page
 
+SORTED_AT_ONCE = 20_000
+"""Rows that a search may find and still put in order by itself; of more, the index of the order meets some
+soon.
+"""
+
 
 class Listing:
     """A query's rows in order, read as far as is asked for.
@@ -31,7 +36,7 @@ class Listing:
         found = self._count() if sieve.total is None else sieve.total
         self.capped = sieve.total is None and found > COUNT_LIMIT
         self.total = COUNT_LIMIT if self.capped else found
-        self._few = sieve.few_kinds or (sieve.total is None and not self.capped)
+        self._few = sieve.few_kinds or (sieve.total is None and not self.capped) or self._sorts_soon()
 
     def take(self, position: Position | None, limit: int, *, backward: bool) -> list[ListRow]:
         """Up to `limit` rows after (before) the position, or from the start (the end), in the listing's
@@ -52,6 +57,16 @@ class Listing:
     def _count(self) -> int:
         found = self._sieve.find((states.c.seq,), self._connection.dialect.name).limit(COUNT_LIMIT + 1)
         return self._connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+
+    def _sorts_soon(self) -> bool:
+        """Whether a search finds more rows than are counted, but few enough to put them in order: walking
+        the index of the order could meet the first of them late.
+        """
+        dialect = self._connection.dialect.name
+        candidates = self._sieve.candidates(dialect, SORTED_AT_ONCE + 1) if self.capped else None
+        if candidates is None:
+            return False
+        return bool(self._connection.execute(candidates).scalar_one() <= SORTED_AT_ONCE)
 
     def _read(
         self,

@@ -40,12 +40,13 @@ class Kind(NamedTuple):
 class Sieve:
     """A query's filter.
 
-    kinds: those it lets through, None for all. most: how many rows these hold. whole_backend: they are all
-    of one backend's. prefix, holder, older_than (seconds since 1970), words: the rest; "", None or () where
-    not asked for.
+    kinds: those it lets through, None for all. ranks: of these. most: how many rows they hold.
+    whole_backend: they are all of one backend's. prefix, holder, older_than (seconds since 1970), words: the
+    rest; "", None or () where not asked for.
     """
 
     kinds: tuple[Kind, ...] | None
+    ranks: tuple[int, ...]
     most: int
     backend: str
     whole_backend: bool
@@ -60,6 +61,7 @@ class Sieve:
         passed = tuple(kind for kind in kinds if _passes(query, kind))
         return cls(
             kinds=None if len(passed) == len(kinds) else passed,
+            ranks=tuple(sorted({kind.rank for kind in passed})),
             most=sum(kind.n for kind in passed),
             backend=storable(query.backend),
             whole_backend=bool(query.backend)
@@ -89,20 +91,31 @@ class Sieve:
             return select(*columns).where(*conditions)
         joined = FULL_TEXT.join(states, states.c.seq == FULL_TEXT.c.rowid)
         # Candidates by MATCH, then LIKE: the index also takes GLOB, but SQLite 3.40 crashes on some patterns.
-        candidates = FULL_TEXT.c.states_search.op("MATCH")(" AND ".join(trigrams))
-        return select(*columns).select_from(joined).where(candidates, *self._conditions())
+        return select(*columns).select_from(joined).where(_matches(trigrams), *self._conditions())
+
+    def candidates(self, dialect: str, limit: int) -> Select[Any] | None:
+        """How many rows the index over the text takes for matches, counted up to `limit`; None where it is
+        not asked, or another condition leaves few rows anyway.
+        """
+        trigrams = trigrams_of(self.words) if dialect == "sqlite" else ()
+        if not trigrams or self.few_kinds or self.holder or self.older_than is not None:
+            return None
+        found = select(FULL_TEXT.c.rowid).where(_matches(trigrams)).limit(limit)
+        return select(func.count()).select_from(found.subquery())
 
     def walk(self, columns: Sequence[ColumnElement[Any]], order: Order, lane: Lane) -> Select[Any]:
         """The matches of one lane, to be read along the index of its order."""
         by_backend = order.backends and bool(self.backend)
-        conditions = self._conditions(
-            by_prefix=lane.columns[0] == "place", kinds=not (by_backend and self.whole_backend)
-        )
+        by_rank = lane.columns[0] == "rank"
+        # Each rank has its own stretch of keys with the prefix, so the index is entered once for each.
+        by_prefix = bool(self.prefix) and (by_rank or lane.columns[0] == "place")
+        conditions = self._conditions(by_prefix=by_prefix, kinds=not (by_backend and self.whole_backend))
         if by_backend:
             conditions.append(states.c.backend == self.backend)
-        if lane.columns[0] == "rank" and self.kinds:
-            ranks = [kind.rank for kind in self.kinds]
-            conditions += [states.c.rank >= min(ranks), states.c.rank <= max(ranks)]
+        if by_rank and by_prefix:
+            conditions.append(states.c.rank.in_(self.ranks))
+        elif by_rank and self.kinds:
+            conditions += [states.c.rank >= min(self.ranks), states.c.rank <= max(self.ranks)]
         return select(*columns).where(*conditions)
 
     def changed_since(self, generation: int) -> Select[Any]:
@@ -184,8 +197,19 @@ def _passes(query: Query, kind: Kind) -> bool:
 
 
 def trigrams_of(words: Sequence[str]) -> tuple[str, ...]:
-    """Three-character pieces of the words, quoted for MATCH; none where every word is shorter."""
-    pieces = (word[start : start + 3] for word in words for start in range(len(word) - 2))
+    """Three-character pieces that cover the words, quoted for MATCH; none where every word is shorter.
+
+    Every third is enough, and each one more costs as much again: what they find is compared as a whole.
+    """
+    pieces = (
+        word[start : start + 3]
+        for word in words
+        for start in (*range(0, len(word) - 2, 3), *([len(word) - 3] if len(word) > 3 else []))
+    )
     return tuple(
         '"' + piece.replace('"', '""') + '"' for piece in islice(dict.fromkeys(pieces), TRIGRAM_LIMIT)
     )
+
+
+def _matches(trigrams: Sequence[str]) -> ColumnElement[bool]:
+    return FULL_TEXT.c.states_search.op("MATCH")(" AND ".join(trigrams))
