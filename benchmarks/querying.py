@@ -16,18 +16,26 @@ from benchmarks.figures import Figure, spoken
 from lockboard.adapters.store import SqlBoard, SqlInventory, migrate, open_engine
 from lockboard.domain.inventory import BackendReport, Changes, Query
 
+BLOCKS = 5
+
 ALL = Query(view="all", sort="key")
 
 
 def measure(engine: Engine, database: str, times: int) -> list[Figure]:
-    """Medians over so many calls of each, on the rows that are there."""
-    board = SqlBoard(engine)
-    questions = _questions(board)
-    return [
-        Figure(f"{database}: {name}", spoken(took), "", took * 1000, bound, at_least=False, unit="ms")
-        for name, (ask, bound) in questions.items()
-        for took in [_median(ask, times)]
-    ]
+    """The median over so many calls of each question, on the rows that are there.
+
+    The calls come in blocks, all questions by turns, and the block that was disturbed least counts.
+    """
+    questions = _questions(SqlBoard(engine))
+    blocks = [{name: _median(ask, times) for name, (ask, _) in questions.items()} for _ in range(BLOCKS)]
+    figures = []
+    for name, (_, bound) in questions.items():
+        took = min(block[name] for block in blocks)
+        figure = Figure(
+            f"{database}: {name}", spoken(took), "", took * 1000, bound, at_least=False, unit="ms"
+        )
+        figures.append(figure)
+    return figures
 
 
 def _questions(board: SqlBoard) -> dict[str, tuple[Callable[[], object], float]]:

@@ -166,7 +166,7 @@ class Lab:
         self._engine = open_engine(f"sqlite:///{folder / 'board.db'}")
         migrate(self._engine)
         self._inventory, self.board = SqlInventory(self._engine), SqlBoard(self._engine)
-        self._seen, self._reports = seen, {found.backend: found for found in reports}
+        self._seen, self.reports = seen, {found.backend: found for found in reports}
         self.clock = Clock()
         self.recheck_answer: Seen | Exception | None = None
         self.restore()
@@ -192,7 +192,7 @@ class Lab:
         """The estate as it was at first; the generation goes on."""
         self.clock.now = NOW
         self.recheck_answer = None
-        for name, found in self._reports.items():
+        for name, found in self.reports.items():
             rows = [seen.row() for seen in self._seen if seen.backend == name]
             keep = {row.id for row in rows}
             drop = [id_ for id_ in self._inventory.known(name) if id_ not in keep]
@@ -202,17 +202,17 @@ class Lab:
         """A refresh finds these keys anew."""
         for name in {one.backend for one in seen}:
             rows = [one.row(self.clock.now) for one in seen if one.backend == name]
-            self._inventory.apply(Changes(name, rows, [], self._reports[name]))
+            self._inventory.apply(Changes(name, rows, [], self.reports[name]))
 
     def drop(self, *seen: Seen) -> None:
         """A refresh no longer finds these keys."""
         for one in seen:
-            self._inventory.apply(Changes(one.backend, [], [one.id], self._reports[one.backend]))
+            self._inventory.apply(Changes(one.backend, [], [one.id], self.reports[one.backend]))
 
     def look_again(self) -> None:
         """Refreshes that find nothing new: the data is as of the clock's now, the generation stays."""
         now = self.clock.now
-        for name, found in self._reports.items():
+        for name, found in self.reports.items():
             self._inventory.apply(Changes(name, [], [], replace(found, attempted_at=now, data_at=now)))
 
     def report(self, found: BackendReport) -> None:

@@ -118,7 +118,7 @@ def test_the_notices_of_a_page_in_trouble_are_accessible(lab: Lab, visits: Visit
     lab.report(report("prod-kr", data_at=NOW - timedelta(minutes=9)))
     page = visits(f"{lab.url}/states?view=all")
     expect(page.locator("#region > .notice")).to_have_count(2)
-    expect(page.locator(".notice-blocked").first).to_contain_text("Missing permission: dynamodb:Scan")
+    expect(page.locator("#region > .notice-blocked")).to_contain_text("Missing permission: dynamodb:Scan")
     expect(page.locator(".late").first).to_contain_text("as of 20 Nov 15:00 UTC")
     assert faults(page) == []
     page.goto(f"{lab.url}/health")

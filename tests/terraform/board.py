@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,13 @@ def look(stack: Stack, **settings: str) -> Verdict:
     key = stack.stored.key
     assert key in report.verdicts, f"no row for {key!r}, only for {sorted(report.verdicts)}"
     return report.verdicts[key]
+
+
+def look_until(stack: Stack, lock: str, **settings: str) -> None:
+    """Scan again and again until the lock has this status: for what only the passing of time brings about."""
+    deadline = time.monotonic() + SCAN_WITHIN_SECONDS
+    while (found := look(stack, **settings)).lock != lock:
+        assert time.monotonic() < deadline, found
 
 
 def scan(stack: Stack, **settings: str) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.terraform.board import look, scan
+from tests.terraform.board import EXIT_NOTHING_WRONG, look, scan
 from tests.terraform.conftest import Stacks
 from tests.terraform.expect import agree, assert_terraform
 from tests.terraform.proxy import s3_proxy
@@ -54,8 +54,9 @@ def test_a_key_as_people_have_it_is_found_under_its_own_name(stacks: Stacks, key
     report = scan(stack)
 
     assert list(report.verdicts) == [key]
-    assert report.rc == 0
-    agree(stack, content="ok", terraform="works", severity="ok")
+    assert report.verdicts[key].words == ("ok", "unlocked", "works", "ok")
+    assert report.rc == EXIT_NOTHING_WRONG
+    assert_terraform(stack.plan(), does="works")
 
 
 def test_a_key_without_suffix_and_table_is_found_by_its_lock_file(stacks: Stacks) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.terraform.board import scan
+from tests.terraform.board import EXIT_NOTHING_WRONG, look_until, scan
 from tests.terraform.conftest import Stacks
 from tests.terraform.expect import agree, assert_terraform
 from tests.terraform.stored import Attribute
@@ -75,6 +75,7 @@ def test_the_lock_of_a_killed_apply_is_stale_once_it_is_older_than_the_limit(
     content = "ok" if stack.table else "no_digest"
 
     young = agree(stack, content=content, lock="locked", terraform="waits", severity="busy")
+    look_until(stack, "lock_stale", stale_after="1s")
     stale = agree(
         stack, content=content, lock="lock_stale", terraform="waits", severity="attention", stale_after="1s"
     )
@@ -248,5 +249,5 @@ def test_items_of_other_buckets_in_a_shared_table_are_counted_and_are_never_rows
     assert list(report.verdicts) == [stack.key]
     assert report.verdicts[stack.key].words == ("ok", "unlocked", "works", "ok")
     assert report.backends[0]["foreign_items"] == 2
-    assert report.rc == 0
+    assert report.rc == EXIT_NOTHING_WRONG
     assert_terraform(stack.plan(), does="works")
