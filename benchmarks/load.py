@@ -14,40 +14,45 @@ _LENGTH = b"content-length:"
 
 
 class Connection:
-    """One request at a time over one socket. A `%d` in the path becomes another number with every request."""
+    """One request at a time over one socket. A `%d` in the path becomes another number with every request.
+
+    Of an answer only the head is kept and the rest is counted, so that the client never is what holds up.
+    """
 
     turn = 0
+    room = bytearray(1 << 18)
 
     def __init__(self, port: int, path: str) -> None:
         self._path = path
         self._head = f"HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: keep-alive\r\n\r\n".encode()
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = bytearray()
-        self._wanted = 0
+        self._start = b""
+        self._wanted = self._status = 0
 
     def send(self) -> None:
         Connection.turn += 1
         path = self._path % Connection.turn if "%d" in self._path else self._path
-        self._buffer.clear()
-        self._wanted = 0
+        self._start, self._wanted = b"", 0
         self.socket.sendall(b"GET " + path.encode("ascii") + b" " + self._head)
 
     def receive(self) -> int:
-        """Read what is there. The status once the answer is whole, 0 before."""
-        piece = self.socket.recv(1 << 18)
-        if not piece:
+        """Take what is there. The status once the answer is whole, 0 before."""
+        count = self.socket.recv_into(self.room)
+        if not count:
             raise RuntimeError("the server closed the connection")
-        self._buffer += piece
         if not self._wanted:
-            end = self._buffer.find(_END)
+            self._start += self.room[:count]
+            end = self._start.find(_END)
             if end < 0:
                 return 0
-            head = bytes(self._buffer[:end]).lower()
+            head = self._start[:end].lower()
             at = head.find(_LENGTH)
             length = int(head[at + len(_LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-            self._wanted = end + len(_END) + length
-        return int(self._buffer[9:12]) if len(self._buffer) >= self._wanted else 0
+            self._status = int(head[9:12])
+            self._wanted, count = end + len(_END) + length, len(self._start)
+        self._wanted -= count
+        return 0 if self._wanted > 0 else self._status
 
     def round_trip(self) -> int:
         self.send()

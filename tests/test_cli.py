@@ -13,7 +13,15 @@ from lockboard.cli import main
 from tests.emulators import REGION, Emulator
 
 STATE = json.dumps(
-    {"version": 4, "terraform_version": "1.11.4", "serial": 3, "lineage": "l", "resources": []}
+    {
+        "version": 4,
+        "terraform_version": "1.11.4",
+        "serial": 3,
+        "lineage": "5c6c2b1e-0d0f-4f0e-9a55-2f6f1d5e7a10",
+        "outputs": {},
+        "resources": [],
+        "check_results": None,
+    }
 )
 
 

@@ -97,7 +97,7 @@ def _judge_readable(
     young = age is not None and age < policy.in_flight
     holder = _holder(first)
     if any(lock.info and lock.info.operation.startswith(LOCKBOARD_OPERATION) for lock in locks):
-        if age is not None and age <= OWN_OPERATION_LIMIT:
+        if age is None or age <= OWN_OPERATION_LIMIT:
             return LockFinding(LockStatus.LOCKED, f"Lockboard itself is at work here: {holder}.", True)
         return LockFinding(
             LockStatus.LOCKBOARD_ORPHAN, f"A Lockboard operation left its lock behind: {holder}.", True
