@@ -98,7 +98,8 @@ class Pages:
         return self._kept.get(key)
 
     def keep(self, key: Hashable, html: str, canonical: str) -> KeptPage:
-        page = KeptPage(html.encode("utf-8", "replace").split(PLACEHOLDER.encode("ascii")), canonical)
+        # Encoded piece by piece: all but the first is plain ASCII on most lists, which is far quicker.
+        page = KeptPage([part.encode("utf-8", "replace") for part in html.split(PLACEHOLDER)], canonical)
         if len(self._kept) >= KEPT:
             self._kept.clear()
         self._kept[key] = page

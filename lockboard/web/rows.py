@@ -189,7 +189,8 @@ def _written(line: Line) -> str:
 
 def _digest(line: Line) -> str:
     if line.digest:
-        return f'<span class="digest"><code>{escaped(line.digest)}</code> {line.digest_note}</span>'
+        digest = escaped(line.digest).replace("…", "&hellip;")
+        return f'<span class="digest"><code>{digest}</code> {line.digest_note}</span>'
     words = {"none": "no digest", "malformed": "digest malformed"}.get(line.digest_note, "")
     return f'<span class="digest">{words}</span>' if words else ""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
@@ -20,6 +21,12 @@ SORTED_AT_ONCE = 20_000
 soon.
 """
 
+PICKED = 200
+"""Rows that a search may find and still be named one by one after it, so as not to search twice."""
+
+STATEMENTS = 512
+"""Statements that are kept: building one takes longer than running it, and most lists are asked for again."""
+
 
 class Listing:
     """A query's rows in order, read as far as is asked for.
@@ -33,6 +40,7 @@ class Listing:
     def __init__(self, connection: Connection, sieve: Sieve, order: Order) -> None:
         self.order = order
         self._connection, self._sieve = connection, sieve
+        self._picked: tuple[int, ...] | None = None
         found = self._count() if sieve.total is None else sieve.total
         self.capped = sieve.total is None and found > COUNT_LIMIT
         self.total = COUNT_LIMIT if self.capped else found
@@ -42,21 +50,26 @@ class Listing:
         """Up to `limit` rows after (before) the position, or from the start (the end), in the listing's
         order.
         """
-        found = [to_list_row(row) for row in self._read(LISTED, position, limit, backward=backward)]
+        found = [to_list_row(row) for row in self._read(position, limit, backward=backward)]
         return found[::-1] if backward else found
 
     def nearest(self, position: Position, *, backward: bool) -> str:
         """The id of the row right after (before) the position, "" where there is none."""
-        found = self._read((states.c.id,), position, 1, backward=backward)
+        found = self._read(position, 1, backward=backward, whole=False)
         return str(found[0].id) if found else ""
 
     def ids(self) -> list[str]:
         """All of them in order."""
-        return [row.id for row in self._read((states.c.id,), None, None, backward=False)]
+        return [row.id for row in self._read(None, None, backward=False, whole=False)]
 
     def _count(self) -> int:
-        found = self._sieve.find((states.c.seq,), self._connection.dialect.name).limit(COUNT_LIMIT + 1)
-        return self._connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+        dialect = self._connection.dialect.name
+        if not self._sieve.words:
+            return int(self._connection.execute(_counting(self._sieve, dialect)).scalar_one())
+        found = tuple(self._connection.scalars(_finding(self._sieve, dialect)))
+        if len(found) <= PICKED:
+            self._picked = found
+        return len(found)
 
     def _sorts_soon(self) -> bool:
         """Whether a search finds more rows than are counted, but few enough to put them in order: walking
@@ -69,64 +82,82 @@ class Listing:
         return bool(self._connection.execute(candidates).scalar_one() <= SORTED_AT_ONCE)
 
     def _read(
-        self,
-        columns: Sequence[ColumnElement[Any]],
-        start: Position | None,
-        limit: int | None,
-        *,
-        backward: bool,
+        self, start: Position | None, limit: int | None, *, backward: bool, whole: bool = True
     ) -> list[Row[Any]]:
         found: list[Row[Any]] = []
+        dialect = self._connection.dialect.name
+        stretch = _Stretch(self.order, backward, whole, self._few, self._picked, dialect)
         lanes = list(enumerate(self.order.lanes)) if self.total else []
         for number, lane in reversed(lanes) if backward else lanes:
             if start and (number > start.lane if backward else number < start.lane):
                 continue
             values = start.values if start and number == start.lane else None
-            query = self._lane(
-                columns, lane, values, None if limit is None else limit - len(found), backward=backward
-            )
-            found += self._connection.execute(query).all()
+            left = None if limit is None else limit - len(found)
+            found += self._connection.execute(_statement(self._sieve, stretch, lane, values, left)).all()
             if len(found) == limit:
                 break
         return found
 
-    def _lane(
-        self,
-        columns: Sequence[ColumnElement[Any]],
-        lane: Lane,
-        values: Sequence[Any] | None,
-        limit: int | None,
-        *,
-        backward: bool,
-    ) -> Select[Any]:
-        if self._few:
-            return self._found(columns, lane, values, limit, backward=backward)
-        query = self._sieve.walk(columns, self.order, lane).limit(limit)
-        conditions = lane.conditions(states.c, values, backward=backward)
-        return query.where(*conditions).order_by(*lane.ordering(states.c, backward=backward))
 
-    def _found(
-        self,
-        columns: Sequence[ColumnElement[Any]],
-        lane: Lane,
-        values: Sequence[Any] | None,
-        limit: int | None,
-        *,
-        backward: bool,
-    ) -> Select[Any]:
-        dialect = self._connection.dialect.name
-        source: Columns = states.c
-        page = self._sieve.find((states.c.seq,), dialect)
-        if dialect == "postgresql":
-            # OFFSET 0 keeps its planner from walking the index of the order all the same, past what differs.
-            needed = [states.c[name] for name in ("seq", *self.order.lanes[0].columns)]
-            source = self._sieve.find(needed, dialect).offset(0).subquery().c
-            page = select(source.seq)
-        page = page.where(*lane.conditions(source, values, backward=backward)).limit(limit)
-        page = page.order_by(*lane.ordering(source, backward=backward))
-        # Only the rows of the page are read whole: what is needed to find and order them is in the indexes.
-        chosen = select(*columns).where(states.c.seq.in_(page))
-        return chosen.order_by(*lane.ordering(states.c, backward=backward))
+class _Stretch(NamedTuple):
+    """How a listing is read. whole: the columns of a list, not the id alone. few: found first, then put in
+    order. picked: the `seq` of all that a search found.
+    """
+
+    order: Order
+    backward: bool
+    whole: bool
+    few: bool
+    picked: tuple[int, ...] | None
+    dialect: str
+
+
+@lru_cache(STATEMENTS)
+def _finding(sieve: Sieve, dialect: str) -> Select[Any]:
+    return sieve.find((states.c.seq,), dialect).limit(COUNT_LIMIT + 1)
+
+
+@lru_cache(STATEMENTS)
+def _counting(sieve: Sieve, dialect: str) -> Select[Any]:
+    return select(func.count()).select_from(_finding(sieve, dialect).subquery())
+
+
+@lru_cache(STATEMENTS)
+def _statement(
+    sieve: Sieve, stretch: _Stretch, lane: Lane, values: tuple[Any, ...] | None, limit: int | None
+) -> Select[Any]:
+    """One lane's rows after (before) the row with these values."""
+    columns = LISTED if stretch.whole else (states.c.id,)
+    if stretch.few:
+        return _found(columns, sieve, stretch, lane, values, limit)
+    query = sieve.walk(columns, stretch.order, lane).limit(limit)
+    conditions = lane.conditions(states.c, values, backward=stretch.backward)
+    return query.where(*conditions).order_by(*lane.ordering(states.c, backward=stretch.backward))
+
+
+def _found(
+    columns: Sequence[ColumnElement[Any]],
+    sieve: Sieve,
+    stretch: _Stretch,
+    lane: Lane,
+    values: Sequence[Any] | None,
+    limit: int | None,
+) -> Select[Any]:
+    backward, dialect = stretch.backward, stretch.dialect
+    source: Columns = states.c
+    page = sieve.find((states.c.seq,), dialect)
+    if stretch.picked is not None:
+        page = select(states.c.seq).where(states.c.seq.in_(stretch.picked))
+    elif dialect == "postgresql":
+        # OFFSET 0 keeps its planner from walking the index of the order all the same, past what differs.
+        needed = [states.c[name] for name in ("seq", *stretch.order.lanes[0].columns)]
+        source = sieve.find(needed, dialect).offset(0).subquery().c
+        page = select(source.seq)
+    page = page.where(*lane.conditions(source, values, backward=backward)).limit(limit)
+    page = page.order_by(*lane.ordering(source, backward=backward))
+    # Only the rows of the page are read whole: what is needed to find and order them is in the indexes.
+    chosen = select(*columns).where(states.c.seq.in_(page))
+    return chosen.order_by(*lane.ordering(states.c, backward=backward))
 
 
 def page_of(listing: Listing, after: str, limit: int) -> Page:
