@@ -16,7 +16,8 @@ from benchmarks.children import Child, end, environment
 from benchmarks.figures import Figure, ratio_of, spoken
 from lockboard.supervisor import web_command
 
-CONNECTIONS = 4
+CONNECTIONS = 2
+"""Enough to keep the server busy: while one answer travels, the next is made."""
 RATE = 50.0
 """Requests a second while latency is measured: far below what the server could answer."""
 CHURN = 100

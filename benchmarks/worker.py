@@ -21,6 +21,7 @@ from benchmarks.children import Command, answer_commands
 from benchmarks.estate import BUCKET, REGION, TABLE
 from lockboard.config import load
 from lockboard.domain.inventory import BackendReport, Changes
+from lockboard.supervisor import yield_to_pages
 from lockboard.wiring import open_backends, open_store
 
 STIR_SECONDS = 0.25
@@ -62,6 +63,7 @@ class Ours:
         assert opened.table is not None
         self._states, self._table = opened.states, opened.table
         self._refresher = opened.refresher(self._inventory)
+        self._yields = False
 
     def commands(self) -> dict[str, Command]:
         """What `answer_commands` offers."""
@@ -88,7 +90,10 @@ class Ours:
         }
 
     def work(self, seconds: float) -> dict[str, Any]:
-        """Refresh again and again for so long."""
+        """Refresh again and again for so long, with the priority of `lockboard collect`."""
+        if not self._yields:
+            yield_to_pages()
+            self._yields = True
         until, times, written = time.perf_counter() + seconds, 0, 0
         while time.perf_counter() < until:
             written += self.refresh()["written"]

@@ -172,9 +172,11 @@ def collect(config_path: Path | None) -> None:
     """Keep the inventory true: refresh every backend again and again. One such process is enough."""
     from lockboard.services.collect import collect as run
     from lockboard.services.collect import pause
+    from lockboard.supervisor import yield_to_pages
     from lockboard.wiring import open_backends, open_store
 
     settings = _settings(config_path)
+    yield_to_pages()
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())

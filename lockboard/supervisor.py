@@ -25,6 +25,9 @@ GRACE = 40.0
 
 THREADS = 16
 
+NICENESS = 10
+"""How much lower the refresher's priority is than that of the pages."""
+
 
 def require_loopback(host: str) -> None:
     """Refuse to listen where others could reach the pages: there is no sign-in yet.
@@ -87,6 +90,11 @@ def serve(config: Path, host: str, port: int) -> int:
         web_command(host, port),
     )
     return run_together(commands, {"LOCKBOARD_CONFIG": str(config.resolve())})
+
+
+def yield_to_pages() -> None:
+    """Let the pages go first where both want the processor; called before the refresher starts threads."""
+    os.nice(NICENESS)
 
 
 def run_together(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
