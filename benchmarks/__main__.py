@@ -34,7 +34,7 @@ class Scale:
     calls: int
 
 
-WHOLE = Scale(100_000, {"list_pages": 20, "scan_pages": 10}, 3, 4_000, 9, 0.5, 40)
+WHOLE = Scale(100_000, {"list_pages": 20, "scan_pages": 10}, 3, 4_000, 7, 0.5, 40)
 QUICK = Scale(10_000, {"list_pages": 5, "scan_pages": 1}, 1, 300, 1, 0.2, 4)
 
 

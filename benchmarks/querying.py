@@ -108,3 +108,5 @@ def _copy(board: SqlBoard, target: Engine) -> None:
     assert isinstance(report, BackendReport)
     rows = list(board.export(ALL))
     SqlInventory(target).apply(Changes(report.backend, rows, [], report))
+    with target.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE")  # as autovacuum does within a minute

@@ -34,13 +34,13 @@ moves on meanwhile, so that nothing that is kept with it stays true for long eit
 def measure(
     config: Path, endpoint: Child, ours: Child, load: Child, rounds: int, seconds: float
 ) -> list[Figure]:
-    """`seconds`: how long one slice of a round takes. Latency has half the rounds, of eight times that."""
+    """`seconds`: how long one slice of a round takes; of latency, eight times that."""
     port, empty = _free_port(), _free_port()
     with _server(web_command("127.0.0.1", port), port, "/readyz", {"LOCKBOARD_CONFIG": str(config)}):
         _require_rows(port)
         with _server(_empty_command(empty), empty, "/"):
             figures = _throughput(ours, load, port, empty, rounds, seconds)
-        return [*figures, _slowest(endpoint, ours, load, port, -(-rounds // 2), 8 * seconds)]
+        return [*figures, _slowest(endpoint, ours, load, port, rounds, 8 * seconds)]
 
 
 def _throughput(ours: Child, load: Child, port: int, empty: int, rounds: int, seconds: float) -> list[Figure]:
