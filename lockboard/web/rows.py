@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote_plus
@@ -13,7 +12,7 @@ from markupsafe import Markup
 
 from lockboard.domain.inventory import ListRow
 from lockboard.web.marks import CONTENT, DISAGREE, Mark, content_mark, effect_mark, lock_mark, tone_of
-from lockboard.web.times import NEVER, Moment, Times, moment, size
+from lockboard.web.times import NEVER, Moment, Times, size
 
 _PLAIN_LEAVES = frozenset(("terraform.tfstate", "remote"))
 _SPECIAL = re.compile(r"[&<>\"']")
@@ -76,18 +75,15 @@ def table_rows(
 
 def _any_row(row: ListRow, times: Times, suffix: str, late: Mapping[str, str], icons: str) -> str:
     try:
-        ages = times.age(row.locked_since), times.age(row.modified)
-        return _kept_row(row, ages, times.place, suffix, late.get(row.backend, ""), icons)
+        since, written = times.at(row.locked_since), times.at(row.modified)
+        return _kept_row(row, since, written, suffix, late.get(row.backend, ""), icons)
     except (TypeError, ValueError, AttributeError):
         return _table_row(_bad(row, suffix), icons)
 
 
 @lru_cache(maxsize=4096)
-def _kept_row(
-    row: ListRow, ages: tuple[str, str], place: tuple[tzinfo, int], suffix: str, late: str, icons: str
-) -> str:
+def _kept_row(row: ListRow, since: Moment, written: Moment, suffix: str, late: str, icons: str) -> str:
     """From one page to the next most rows stay as they are, to the minute of their ages."""
-    since, written = moment(row.locked_since, ages[0], place), moment(row.modified, ages[1], place)
     return _table_row(_line(row, since, written, suffix, late), icons)
 
 

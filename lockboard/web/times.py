@@ -26,8 +26,7 @@ class Times:
 
     def __init__(self, now: datetime, zone: tzinfo) -> None:
         self.now, self.zone = now, zone
-        self._seconds = now.timestamp()
-        self.place = (zone, now.astimezone(zone).year)
+        self._seconds, self._year = now.timestamp(), now.astimezone(zone).year
         self.zone_name = now.astimezone(zone).tzname() or "UTC"
 
     def moment(self, when: datetime | None) -> Moment:
@@ -36,14 +35,13 @@ class Times:
 
     def at(self, seconds: float | None) -> Moment:
         """Of seconds since 1970; NEVER for None and for what is no moment."""
-        return moment(seconds, self.age(seconds), self.place)
-
-    def age(self, seconds: float | None) -> str:
-        """How long ago a moment was; "" for None and for what is no moment."""
+        if seconds is None:
+            return NEVER
         try:
-            return "" if seconds is None else age_words(self._seconds - seconds)
-        except (OverflowError, ValueError):
-            return ""
+            iso, short, long = _written(int(seconds), self.zone, self._year)
+        except (OverflowError, ValueError, OSError):
+            return NEVER
+        return Moment(iso, age_words(self._seconds - seconds), short, long)
 
     def of(self, text: object) -> Moment:
         """Of an RFC 3339 text; NEVER where it is none."""
@@ -54,17 +52,6 @@ class Times:
             return self.moment(when if when.tzinfo else when.replace(tzinfo=UTC))
         except (OverflowError, ValueError):
             return NEVER
-
-
-def moment(seconds: float | None, age: str, place: tuple[tzinfo, int]) -> Moment:
-    """A moment in a zone, as seen from a year, whose age is known; NEVER for None and for what is no moment."""
-    if seconds is None:
-        return NEVER
-    try:
-        iso, short, long = _written(int(seconds), *place)
-    except (OverflowError, ValueError, OSError):
-        return NEVER
-    return Moment(iso, age, short, long)
 
 
 @lru_cache(maxsize=16_384)
