@@ -12,10 +12,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 from lockboard.domain.errors import SettingsError
@@ -99,18 +99,21 @@ def yield_to_pages() -> None:
 
 def run_together(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
     """Start every command; end all when told to or when one ends."""
-    stop = threading.Event()
-    with _signals(stop):
+    told: SimpleQueue[int] = SimpleQueue()
+    with _signals(told):
         children: list[subprocess.Popen[bytes]] = []
         try:
             for command in commands:
                 children.append(
                     subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
                 )
-            while not stop.wait(0.2):
-                if any(child.poll() is not None for child in children):
-                    return 1
-            return 0
+            while True:
+                try:
+                    told.get(timeout=0.2)
+                    return 0
+                except Empty:
+                    if any(child.poll() is not None for child in children):
+                        return 1
         finally:
             _end(children)
 
@@ -128,14 +131,18 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM, SIGINT and SIGHUP set `stop` while the block runs."""
+def _signals(told: SimpleQueue[int]) -> Iterator[None]:
+    """SIGTERM, SIGINT and SIGHUP are put into `told` while the block runs.
 
-    def told(number: int, frame: FrameType | None) -> None:
-        stop.set()
+    A SimpleQueue may be written from a signal handler; an Event that this very thread waits on may not: the handler
+    could wait for a lock that the code it interrupted holds.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        told.put(number)
 
     names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {name: signal.signal(name, told) for name in names}
+    before = {name: signal.signal(name, handle) for name in names}
     try:
         yield
     finally:

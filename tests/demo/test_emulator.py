@@ -102,9 +102,12 @@ def test_the_emulator_ends_when_its_parent_is_killed() -> None:
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
-        url = parent.stdout.readline().decode().strip()
-        assert answers(url)
-        os.kill(parent.pid, signal.SIGKILL)
+        try:
+            url = parent.stdout.readline().decode().strip()
+            answered = answers(url)
+        finally:
+            os.kill(parent.pid, signal.SIGKILL)
+    assert answered
     assert falls_silent(url)
 
 
