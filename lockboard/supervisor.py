@@ -134,8 +134,8 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def _signals(told: SimpleQueue[int]) -> Iterator[None]:
     """SIGTERM, SIGINT and SIGHUP are put into `told` while the block runs.
 
-    A SimpleQueue may be written from a signal handler; an Event that this very thread waits on may not: the handler
-    could wait for a lock that the code it interrupted holds.
+    A SimpleQueue may be written from a signal handler; an Event that this very thread waits on may
+    not: the handler could wait for a lock that the code it interrupted holds.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
