@@ -22,12 +22,13 @@ class Digest:
     """A digest item.
 
     `value` is 32 lower-case hexadecimal digits where Terraform honours it, else None and `problem` says why
-    not.
+    not. `attribute` is the Digest exactly as the service holds it, None where the item has none.
     """
 
     value: str | None
     raw: str
     problem: str | None = None
+    attribute: Attribute | None = None
 
     @property
     def valid(self) -> bool:
@@ -44,10 +45,13 @@ def parse_digest(attribute: Attribute | None) -> Digest:
     if not isinstance(text, str):
         kind = shown(" ".join(str(name) for name in attribute) or "none", 20)
         return Digest(
-            None, shown(str(next(iter(attribute.values()), "")), 200), f"its type is {kind}, not S (string)"
+            None,
+            shown(str(next(iter(attribute.values()), "")), 200),
+            f"its type is {kind}, not S (string)",
+            attribute,
         )
     if _HEX_MD5.match(text):
-        return Digest(text.lower(), text)
+        return Digest(text.lower(), text, attribute=attribute)
     if len(text) != 32:
-        return Digest(None, shown(text, 200), f"it has {len(text)} characters, not 32")
-    return Digest(None, shown(text, 200), "it is not hexadecimal")
+        return Digest(None, shown(text, 200), f"it has {len(text)} characters, not 32", attribute)
+    return Digest(None, shown(text, 200), "it is not hexadecimal", attribute)

@@ -13,6 +13,11 @@ DIGEST_SUFFIX = "-md5"
 LOCKFILE_SUFFIX = ".tflock"
 DEFAULT_WORKSPACE_PREFIX = "env:"
 
+PROBE_KEY = ".lockboard/probe"
+"""Below a backend's prefix, the name that the test of conditional writes uses, `.tflock` behind it, because
+that is all the actor may delete. Listings leave it out.
+"""
+
 _ACCESS_POINT = re.compile(r"(arn:[^/]*:accesspoint/[^/]*)(?:/(.*))?\Z", re.DOTALL)
 
 

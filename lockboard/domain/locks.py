@@ -55,7 +55,8 @@ class Lock:
     `raw` is the exact text of an item's Info; for a `.tflock` only where it is a lock record, since a state
     may lie at that key. `acquired` is the server's time of a `.tflock`, which DynamoDB does not keep.
     `occupied_by` says what else stands where the lock belongs: "digest" (another key's digest item) or
-    "state" (another key's state object).
+    "state" (another key's state object). `attribute` is an item's Info exactly as the service holds it, None
+    where it has none: what a conditional write compares with.
     """
 
     store: LockStore
@@ -66,6 +67,7 @@ class Lock:
     etag: str | None = None
     version_id: str | None = None
     occupied_by: str | None = None
+    attribute: Attribute | None = None
 
     @property
     def since(self) -> datetime | None:
@@ -96,9 +98,9 @@ def lock_from_item(info: Attribute | None, carries_digest: bool = False) -> Lock
     if not isinstance(text, str):
         kind = shown(" ".join(str(name) for name in info) or "none", 20)
         problem = f"Info is of type {kind}, not S (string)"
-        return Lock(LockStore.DYNAMODB, _raw_of(info), None, problem, occupied_by=occupied)
+        return Lock(LockStore.DYNAMODB, _raw_of(info), None, problem, occupied_by=occupied, attribute=info)
     read, problem_found = _read(text)
-    return Lock(LockStore.DYNAMODB, text, read, problem_found, occupied_by=occupied)
+    return Lock(LockStore.DYNAMODB, text, read, problem_found, occupied_by=occupied, attribute=info)
 
 
 def lock_from_file(
@@ -253,6 +255,29 @@ def _days(year: int, month: int) -> int:
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month in (4, 6, 9, 11) else 31
+
+
+def lock_text(info: LockInfo) -> str:
+    """The record as Go writes it: names in the order of the struct, no spaces, HTML escaped.
+
+    OpenTofu compares with its own rendering of what it read, so only these bytes can be released by it.
+    """
+    created = info.created.astimezone(UTC) if info.created else datetime(1, 1, 1, tzinfo=UTC)
+    moment = created.replace(tzinfo=None).isoformat("T", "microseconds").rstrip("0").rstrip(".") + "Z"
+    fields = {
+        "ID": info.id,
+        "Operation": info.operation,
+        "Info": info.info,
+        "Who": info.who,
+        "Version": info.version,
+        "Created": moment,
+        "Path": info.path,
+    }
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    return "".join(_GO_ESCAPES.get(char, char) for char in text)
+
+
+_GO_ESCAPES = {char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def info_as_json(info: LockInfo) -> Mapping[str, str]:

@@ -251,7 +251,9 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """One way out, in words. `version_id` for restore_version, `lock_id` (the UUID) for force_unlock."""
+    """One way out, in words. `version_id` for restore_version, and for take_over where that restores one;
+    `lock_id` (the UUID) for force_unlock, with `store` where the two stores hold different locks.
+    """
 
     action: Action
     why: str
@@ -259,6 +261,7 @@ class Remedy:
     version_id: str | None = None
     lock_id: str | None = None
     digest: str | None = None
+    store: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

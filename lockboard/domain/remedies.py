@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lockboard.domain.content import ContentFinding
 from lockboard.domain.holders import LockFinding, held_locks
@@ -40,17 +41,27 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
     if not locks:
         return _recommended_first(repairs)
     if _may_be_alive(lock, locks):
-        return tuple(_unlock(held, recommended=False) for held in _distinct(locks))
+        return _unlocks(locks, recommended=False)
     if not repairs or content.status is Content.NO_DIGEST:
-        return tuple(_unlock(held, recommended=True) for held in _distinct(locks))
-    take_over = Remedy(
-        Action.TAKE_OVER,
-        "Once the holder is known to be dead, take its lock over, repair the content under it, then"
-        " release: unlocking first would let a waiting run in.",
-        recommended=True,
+        return _unlocks(locks, recommended=True)
+    unlocks = _unlocks(locks, recommended=False)
+    return _recommended_first((*_taking_over(repairs), *unlocks))
+
+
+def _taking_over(repairs: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
+    """The repairs as they are made under the lock of a dead holder: the first of them recommended.
+
+    Unlocking first would let a waiting run in. Removing a digest is not made this way.
+    """
+    under = [found for found in repairs if found.action is not Action.CLEAR_DIGEST]
+    how = (
+        "Once the holder is known to be dead, take its lock over without a gap, repair under"
+        " it, then release. "
     )
-    unlocks = tuple(_unlock(held, recommended=False) for held in _distinct(locks))
-    return _recommended_first((take_over, *repairs, *unlocks))
+    return tuple(
+        replace(found, action=Action.TAKE_OVER, why=how + found.why, recommended=found is under[0])
+        for found in under
+    )
 
 
 def _may_be_alive(lock: LockFinding, locks: tuple[Lock, ...]) -> bool:
@@ -77,16 +88,25 @@ def _distinct(locks: tuple[Lock, ...]) -> tuple[Lock, ...]:
     return tuple(seen_ids.values())
 
 
-def _unlock(held: Lock, *, recommended: bool) -> Remedy:
+def _unlocks(locks: tuple[Lock, ...], *, recommended: bool) -> tuple[Remedy, ...]:
+    """One for each ID; where two locks differ, each names its store."""
+    found = _distinct(locks)
+    return tuple(
+        _unlock(held, recommended=recommended, store=held.store.value if len(found) > 1 else None)
+        for held in found
+    )
+
+
+def _unlock(held: Lock, *, recommended: bool, store: str | None = None) -> Remedy:
     where = "DynamoDB item" if held.store is LockStore.DYNAMODB else ".tflock object"
     if held.readable and held.info:
         why = (
             f"Remove the lock {shown(held.info.id, 60)}, once its holder"
             f" {shown(held.info.who, 80)} is known to be dead."
         )
-        return Remedy(Action.FORCE_UNLOCK, why, recommended, lock_id=shown(held.info.id, 200))
+        return Remedy(Action.FORCE_UNLOCK, why, recommended, lock_id=shown(held.info.id, 200), store=store)
     why = f"Remove exactly this {where}; terraform force-unlock cannot."
-    return Remedy(Action.FORCE_UNLOCK, why, recommended)
+    return Remedy(Action.FORCE_UNLOCK, why, recommended, store=store)
 
 
 def _recommended_first(remedies: tuple[Remedy, ...]) -> tuple[Remedy, ...]:

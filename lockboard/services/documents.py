@@ -145,7 +145,12 @@ def _lock(lock: Lock) -> Document:
 
 def _remedy(remedy: Remedy) -> Document:
     found: Document = {"action": remedy.action.value, "recommended": remedy.recommended, "why": remedy.why}
-    named = {"version_id": remedy.version_id, "lock_id": remedy.lock_id, "digest": remedy.digest}
+    named = {
+        "version_id": remedy.version_id,
+        "lock_id": remedy.lock_id,
+        "digest": remedy.digest,
+        "store": remedy.store,
+    }
     return found | {name: value for name, value in named.items() if value is not None}
 
 

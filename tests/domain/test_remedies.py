@@ -129,9 +129,8 @@ def test_under_a_dead_lock_the_content_is_repaired_before_the_lock_is_released()
     verdict = verdict_of("state written, digest not")
 
     assert offered(verdict) == [
-        (Action.TAKE_OVER, True, None),
-        (Action.SET_DIGEST, True, V2),
-        (Action.RESTORE_VERSION, False, "v1"),
+        (Action.TAKE_OVER, True, V2),
+        (Action.TAKE_OVER, False, "v1"),
         (Action.FORCE_UNLOCK, False, "id-1"),
     ]
     assert any("Unlocking first" in danger for danger in verdict.dangers)

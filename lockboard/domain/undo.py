@@ -1,0 +1,208 @@
+"""Taking an action back: a plan like any other, made of the record of what was done and of what stands now.
+Refused where the world has moved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from lockboard.domain.audit import Kind, Record, Result
+from lockboard.domain.bodies import Body, BodyKind
+from lockboard.domain.digests import Digest
+from lockboard.domain.holders import held_locks
+from lockboard.domain.locks import LockStore
+from lockboard.domain.model import Action, History, Observation, Policy, StateObject, Verdict
+from lockboard.domain.plans import (
+    DigestChange,
+    Plan,
+    Refused,
+    Source,
+    calls_of,
+    confirm_name,
+    never,
+    standing_of,
+)
+from lockboard.domain.text import spoken_span, spoken_time
+
+UNDO = "undo"
+"""The action's name in the log."""
+LOCK_RETURNS_WITHIN = timedelta(minutes=15)
+"""A lock is put back only this long after its removal: later nobody expects its holder."""
+
+Facts = Mapping[str, Any]
+
+
+def can_be_undone(record: Record) -> bool:
+    """Whether a record tells of a change that may be taken back while the world stays as it is."""
+    plan = record.entry.facts.get("plan")
+    if (
+        record.entry.kind is not Kind.OUTCOME
+        or record.entry.result != Result.DONE
+        or record.entry.action == UNDO
+    ):
+        return False
+    if not isinstance(plan, Mapping):
+        return False
+    if plan.get("releases"):
+        return all(_text_of(lock) for lock in plan["releases"])
+    return not (plan.get("restores") and not plan.get("standing"))
+
+
+def version_undone_to(record: Record) -> str:
+    """The version that an undo of a restore puts back, "" for any other action."""
+    plan = record.entry.facts.get("plan") or {}
+    standing = plan.get("standing") if plan.get("restores") else None
+    return str(standing.get("version_id") or "") if standing else ""
+
+
+def undo_plan(
+    record: Record,
+    seen: Observation,
+    verdict: Verdict,
+    policy: Policy,
+    now: datetime,
+    *,
+    state_id: str,
+    table: str | None,
+    versioning: str,
+) -> Plan | Refused:
+    """How to take back what `record` tells, or why that is not possible (any more)."""
+    refused = never(seen, verdict, policy, now)
+    if refused:
+        return refused
+    if not can_be_undone(record):
+        return Refused(_why_not(record))
+    if held_locks(seen):
+        return Refused("A lock is held now, so this is not taken back.")
+    facts = record.entry.facts["plan"]
+    if facts["releases"]:
+        plan = _lock_back(facts, record, seen, now)
+    elif facts["restores"]:
+        plan = _version_back(facts, record.entry.facts, seen, versioning)
+    else:
+        plan = _digest_back(facts, seen)
+    if isinstance(plan, Refused):
+        return plan
+    needs = plan.confirm_why or ("This key is protected by the settings." if policy.protected else "")
+    plan = replace(
+        plan,
+        table=table,
+        confirm=confirm_name(seen.key, state_id) if needs else "",
+        confirm_why=needs,
+    )
+    return replace(plan, calls=calls_of(plan))
+
+
+def _why_not(record: Record) -> str:
+    entry = record.entry
+    if entry.action == UNDO:
+        return "An undo is not undone: do the action again from the state's page."
+    if entry.kind is not Kind.OUTCOME or entry.result != Result.DONE:
+        return "Nothing was changed by this attempt, so there is nothing to take back."
+    if (entry.facts.get("plan") or {}).get("restores"):
+        return (
+            "The version was restored where no object stood. Taking that back would mean deleting a state,"
+            " which Lockboard never does."
+        )
+    return "The lock's exact record is not known, so it cannot be put back."
+
+
+def _text_of(lock: Facts) -> str:
+    """The exact text of a lock record, "" where it is not known to be exact."""
+    if lock["store"] == LockStore.DYNAMODB:
+        text = (lock.get("attribute") or {}).get("S")
+        return text if isinstance(text, str) else ""
+    return str(lock.get("raw") or "")
+
+
+def _lock_back(facts: Facts, record: Record, seen: Observation, now: datetime) -> Plan | Refused:
+    if now - record.at > LOCK_RETURNS_WITHIN:
+        return Refused(
+            f"A lock is put back within {spoken_span(LOCK_RETURNS_WITHIN)} of its removal, not later."
+        )
+    return Plan(
+        Action.FORCE_UNLOCK,
+        seen.backend,
+        seen.bucket,
+        seen.key,
+        None,
+        "Put the lock back",
+        puts_back=tuple((LockStore(lock["store"]), _text_of(lock)) for lock in facts["releases"]),
+        consequences=(
+            "The lock stands again with its old ID: its holder can release it, and everybody else waits.",
+        ),
+    )
+
+
+def _digest_back(facts: Facts, seen: Observation) -> Plan | Refused:
+    change = facts["digest"]
+    now = seen.digest if isinstance(seen.digest, Digest) else None
+    moved = _moved(facts["standing"], seen.state)
+    if moved or (now.value if now else None) != change["new"]:
+        return Refused("The state or its digest changed since, so this is not taken back.")
+    old = None if change["absent"] else (change["old"] or {}).get("S")
+    if not change["absent"] and not isinstance(old, str):
+        return Refused("The digest was of a kind that Terraform ignores; it is not written again.")
+    plan = _under_lock(seen, Action.SET_DIGEST if old else Action.CLEAR_DIGEST)
+    return replace(
+        plan,
+        title=f"Set the digest back to {old}" if old else "Remove the digest entry again",
+        digest=DigestChange(now is None, now.attribute if now else None, old),
+        confirm_why="This brings back what was repaired: Terraform then judges the state as it did before.",
+        consequences=("The digest is again what it was before the repair.",),
+    )
+
+
+def _version_back(facts: Facts, outcome: Facts, seen: Observation, versioning: str) -> Plan | Refused:
+    standing, written = facts["standing"], outcome.get("written") or {}
+    state = seen.state
+    if not isinstance(state, StateObject) or state.version_id != written.get("version_id"):
+        return Refused("The state was written since the restore, so that is not taken back.")
+    if versioning != "enabled" or not isinstance(seen.history, History):
+        return Refused("The versions of this key could not be read, or the bucket does not keep them.")
+    version = next((v for v in seen.history.versions if v.version_id == standing["version_id"]), None)
+    body = version.body if version else None
+    if version is None or not isinstance(body, Body) or body.kind is BodyKind.EMPTY:
+        return Refused("The version that stood before is gone, empty, or could not be read.")
+    now = seen.digest if isinstance(seen.digest, Digest) else None
+    change = facts["digest"]
+    back = None
+    if change:
+        old = (change["old"] or {}).get("S")
+        if not now or now.value != change["new"] or not isinstance(old, str):
+            return Refused("The digest changed since, or was of a kind that Terraform ignores.")
+        back = DigestChange(False, now.attribute, old)
+    written_at = spoken_time(version.last_modified)
+    return replace(
+        _under_lock(seen, Action.RESTORE_VERSION),
+        title=f"Put the version of {written_at} back, which stood before the restore",
+        restores=Source(
+            version.version_id, body.md5, body.size, body.serial, body.lineage, written_at, body.resources
+        ),
+        digest=back,
+        confirm_why="This brings back what was repaired: Terraform then judges the state as it did before.",
+        consequences=("Its bytes are written as a new version; nothing is removed from the history.",),
+    )
+
+
+def _under_lock(seen: Observation, action: Action) -> Plan:
+    state = seen.state if isinstance(seen.state, StateObject) else None
+    return Plan(
+        action,
+        seen.backend,
+        seen.bucket,
+        seen.key,
+        None,
+        "",
+        held=True,
+        standing=standing_of(state) if state else None,
+    )
+
+
+def _moved(standing: Facts | None, state: object) -> bool:
+    if not isinstance(state, StateObject):
+        return standing is not None
+    return standing is None or (state.etag, state.version_id) != (standing["etag"], standing["version_id"])
