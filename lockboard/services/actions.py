@@ -1,0 +1,540 @@
+"""What may be done to a key, and doing it: read, decide, record, change once, read again, record.
+
+Nothing is changed that the person did not see: the page's token carries the fingerprint of its plan, and a
+plan made of a fresh reading must have the same. Nothing is changed without a durable record of the intent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from lockboard.domain.audit import (
+    AlreadyRecorded,
+    Audit,
+    AuditError,
+    Entry,
+    Kind,
+    Person,
+    Record,
+    Result,
+)
+from lockboard.domain.errors import LockboardError, ReadError
+from lockboard.domain.inventory import Board, StateRow
+from lockboard.domain.model import Action, Backend, History, Observation, Verdict
+from lockboard.domain.plans import Plan, Refused, Wanted, plan_for
+from lockboard.domain.ports import Clock, LockTable, States
+from lockboard.domain.text import shown, spoken_span
+from lockboard.domain.undo import UNDO, undo_plan, version_undone_to
+from lockboard.domain.writes import Hands, OpenHands
+from lockboard.services import memo as memos
+from lockboard.services.investigate import Investigator
+from lockboard.services.perform import Deed, Performer, own_lock
+from lockboard.services.recheck import VERSIONS_READ
+from lockboard.services.rows import judge
+
+VIEW_LASTS = timedelta(seconds=120)
+"""How long a confirmation page may be acted on."""
+REASON_LIMIT, TICKET_LIMIT = 500, 100
+ANSWER_WITHIN = 40.0
+"""Seconds that a second submit of the same form waits for the first to be recorded."""
+LOOK_EVERY = 0.1
+
+_SALT = "lockboard action"
+
+
+class UnknownState(LockboardError):
+    """No state key has this address."""
+
+
+class BadToken(LockboardError):
+    """The form does not come from a page made for this person and key."""
+
+
+class Halted(AuditError):
+    """An outcome could not be recorded; nothing more is done until it is."""
+
+
+class Place(NamedTuple):
+    """One backend's readers."""
+
+    backend: Backend
+    states: States
+    table: LockTable | None
+
+
+class Form(NamedTuple):
+    """What the person filled in."""
+
+    reason: str = ""
+    ticket: str = ""
+    confirm: str = ""
+    serial: str = ""
+
+
+class Problem(NamedTuple):
+    """A field to mend (`reason`, `ticket`, `confirm` or `serial`) and what to do."""
+
+    field: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a confirmation page shows. row: as read just now.  token: "" where the plan is refused.
+    undoes: the number of the record that is undone, None for any other action.
+    """
+
+    row: StateRow
+    plan: Plan | Refused
+    token: str
+    undoes: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of an attempt.
+
+    problems: fields to mend; nothing was tried or recorded.  moved: the world is not as the page showed it,
+    so nothing was done; `prepared` is the page to decide on anew (also with `problems`).
+    record: number of the record that tells the result.  replayed: the form was sent before, and this is what
+    became of it then.
+    """
+
+    result: Result
+    message: str
+    action_id: str
+    record: int | None = None
+    problems: tuple[Problem, ...] = ()
+    moved: bool = False
+    replayed: bool = False
+    prepared: Prepared | None = None
+
+
+class _Ticket(NamedTuple):
+    """What a token binds."""
+
+    action_id: str
+    state_id: str
+    person: str
+    wanted: Wanted
+    undoes: int | None
+    fingerprint: str
+    issued: float
+
+
+class _Reading(NamedTuple):
+    """One key as read just now."""
+
+    row: StateRow
+    place: Place
+    seen: Observation
+    verdict: Verdict
+    versioning: str
+    now: datetime
+
+
+class Actions:
+    """The actions of every backend.
+
+    Args:
+        places: by backend's name.
+        secret: signs the tokens; the same for all replicas.
+        monotonic: seconds that only go forward, for deadlines; `sleep` waits so many seconds.
+        new_id: a new lower-case UUID each time.
+        version: of Lockboard, for lock records and the log.
+
+    `at_work`: IDs of the actions that this process is carrying out now.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        places: Mapping[str, Place],
+        audit: Audit,
+        open_hands: OpenHands,
+        *,
+        secret: str,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+        new_id: Callable[[], str],
+        version: str,
+    ) -> None:
+        self._board, self._places, self._audit, self._open = board, places, audit, open_hands
+        self._signer = URLSafeSerializer(secret, salt=_SALT)
+        self._clock, self._monotonic, self._sleep, self._new_id = clock, monotonic, sleep, new_id
+        self._version = version
+        self._halted = threading.Event()
+        self.at_work: set[str] = set()
+
+    # ------------------------------------------------------------ the page
+
+    def prepare(self, person: Person, state_id: str, wanted: Wanted) -> Prepared:
+        """Read the key and say what would be done.
+
+        Raises:
+            UnknownState, ReadError: see `Rechecker`.
+        """
+        return self._prepared(person, self._read(state_id, wanted), wanted, None)
+
+    def prepare_undo(self, person: Person, state_id: str, seq: int) -> Prepared:
+        """The same for taking back what record `seq` tells.
+
+        Raises:
+            UnknownState, ReadError, AuditError.
+        """
+        record = self._undoable(state_id, seq)
+        reading = self._read(state_id, Wanted(Action.FORCE_UNLOCK, "", version_undone_to(record)))
+        return self._prepared(person, reading, None, record)
+
+    def _prepared(
+        self, person: Person, reading: _Reading, wanted: Wanted | None, undoes: Record | None
+    ) -> Prepared:
+        plan = self._plan(reading, wanted, undoes)
+        seq = undoes.seq if undoes else None
+        if isinstance(plan, Refused):
+            return Prepared(reading.row, plan, "", seq)
+        wanted = wanted or Wanted(plan.action, "", plan.restores.version_id if plan.restores else "")
+        ticket = _Ticket(
+            self._new_id(),
+            reading.row.id,
+            person.name,
+            wanted,
+            seq,
+            plan.fingerprint(),
+            self._clock().timestamp(),
+        )
+        return Prepared(reading.row, plan, self._sign(ticket), seq)
+
+    def _plan(self, reading: _Reading, wanted: Wanted | None, undoes: Record | None) -> Plan | Refused:
+        seen, backend = reading.seen, reading.place.backend
+        policy = backend.policy_for(seen.key)
+        if undoes is not None:
+            return undo_plan(
+                undoes,
+                seen,
+                reading.verdict,
+                policy,
+                reading.now,
+                state_id=reading.row.id,
+                table=backend.table,
+                versioning=reading.versioning,
+            )
+        assert wanted is not None
+        return plan_for(
+            wanted,
+            seen,
+            reading.verdict,
+            policy,
+            reading.now,
+            state_id=reading.row.id,
+            table=backend.table,
+            versioning=reading.versioning,
+        )
+
+    def _read(self, state_id: str, wanted: Wanted) -> _Reading:
+        row = self._board.state(state_id)
+        place = self._places.get(row.backend) if row else None
+        if row is None or place is None:
+            raise UnknownState(
+                "No state key has this address. It may be gone, or its backend is not configured."
+            )
+        key, now = str(row.document["raw_key"]), self._clock() - (place.states.clock_skew() or timedelta())
+        investigator = Investigator(place.backend, place.states, place.table)
+        seen, memo = investigator.fresh(key, memos.load(row.memo), now, versions=VERSIONS_READ)
+        fresh, verdict = judge(seen, memo, place.backend, now, "", rechecked=True)
+        self._board.put(fresh)
+        seen = _with_body(seen, wanted.version_id, place.states)
+        return _Reading(fresh, place, seen, verdict, place.states.versioning(), now)
+
+    # ------------------------------------------------------------ the deed
+
+    def perform(self, person: Person, state_id: str, token: str, form: Form) -> Answer:
+        """Do what the page of this token announced, or say why not.
+
+        Raises:
+            BadToken: the form is not from a page of this person for this key.
+            UnknownState, ReadError: the key could not be read; nothing was done.
+            AuditError: the log does not take records, so nothing was done (`Halted`: until an outcome is
+            recorded).
+        """
+        ticket = self._opened(token, person, state_id)
+        earlier = self._audit.of_action(ticket.action_id)
+        if earlier:
+            return self._replayed(ticket.action_id)
+        if self._halted.is_set():
+            raise Halted("An earlier outcome could not be recorded yet. Nothing is changed until it is.")
+        reading = self._read(state_id, ticket.wanted)
+        undoes = None if ticket.undoes is None else self._undoable(state_id, ticket.undoes)
+        wanted = None if undoes else ticket.wanted
+        plan = self._plan(reading, wanted, undoes)
+        age = self._clock().timestamp() - ticket.issued
+        if isinstance(plan, Refused):
+            result = Result.NO_CHANGE if plan.gone else Result.REFUSED
+            return self._refusal(person, ticket, reading, form, result, plan.reason, undoes)
+        if plan.fingerprint() != ticket.fingerprint:
+            why = (
+                "The lock, the digest or the state is not as the page showed it. Nothing was done:"
+                " look again."
+            )
+            return self._refusal(person, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
+        if not -60 <= age <= VIEW_LASTS.total_seconds():
+            why = (
+                f"The page was older than {spoken_span(VIEW_LASTS)}. Nothing was done: confirm what it"
+                " shows now."
+            )
+            return self._refusal(person, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
+        problems = _problems(plan, form)
+        if problems:
+            prepared = self._prepared(person, reading, wanted, undoes)
+            text = "Nothing was done yet: there is something to mend in the form."
+            return Answer(Result.REFUSED, text, ticket.action_id, problems=problems, prepared=prepared)
+        return self._commit(person, ticket, reading, plan, form, undoes)
+
+    def _commit(
+        self,
+        person: Person,
+        ticket: _Ticket,
+        reading: _Reading,
+        plan: Plan,
+        form: Form,
+        undoes: Record | None,
+    ) -> Answer:
+        hands = self._open(plan.backend, plan.key, person, ticket.action_id)
+        distrust = hands.states.refuses_wrong_conditions() if plan.writes_s3 else ""
+        if distrust:
+            return self._refusal(person, ticket, reading, form, Result.REFUSED, distrust, undoes)
+        own = own_lock(plan, person, ticket.action_id, self._clock(), self._version)
+        facts: dict[str, Any] = {"plan": plan.facts(), "own_lock": own, "lockboard": self._version}
+        if undoes:
+            facts["undoes"] = undoes.seq
+        name = UNDO if undoes else plan.action.value
+        intent = self._entry(Kind.INTENT, name, person, ticket, reading, form, facts=facts)
+        try:
+            self._audit.append(intent)
+        except AlreadyRecorded:
+            return self._replayed(ticket.action_id)
+        self.at_work.add(ticket.action_id)
+        try:
+            return self._finish(person, ticket, reading, plan, hands, intent, undoes)
+        finally:
+            self.at_work.discard(ticket.action_id)
+
+    def _finish(
+        self,
+        person: Person,
+        ticket: _Ticket,
+        reading: _Reading,
+        plan: Plan,
+        hands: Hands,
+        intent: Entry,
+        undoes: Record | None,
+    ) -> Answer:
+        facts = intent.facts
+        deed = self._do(plan, hands, reading, ticket.action_id, str(facts["own_lock"]))
+        outcome = replace(
+            intent,
+            kind=Kind.OUTCOME,
+            result=deed.result.value,
+            message=deed.message,
+            facts={"plan": facts["plan"], **deed.facts},
+        )
+        record = self._recorded(outcome, deed)
+        self._look_again(reading)
+        moved = deed.result is Result.REFUSED
+        again = self._again(person, ticket, undoes) if moved else None
+        return Answer(deed.result, deed.message, ticket.action_id, record.seq, moved=moved, prepared=again)
+
+    def _do(self, plan: Plan, hands: Hands, reading: _Reading, action_id: str, own: str) -> Deed:
+        performer = Performer(
+            plan,
+            hands,
+            reading.place.states,
+            reading.place.table,
+            action_id,
+            own,
+            self._monotonic,
+            self._sleep,
+        )
+        return performer.perform()
+
+    def _recorded(self, outcome: Entry, deed: Deed) -> Record:
+        try:
+            return self._audit.append(outcome)
+        except AlreadyRecorded:  # another replica took us for dead and has settled it
+            return next(r for r in self._audit.of_action(outcome.action_id) if r.entry.kind is Kind.OUTCOME)
+        except AuditError as error:
+            self._halted.set()
+            raise Halted(
+                f"{deed.message} But the outcome could not be recorded ({error}). Nothing more is changed"
+                " until it is; Lockboard settles the record by reading AWS as soon as its log works."
+            ) from error
+
+    def resume(self) -> None:
+        """Every outcome is recorded again: actions may go on."""
+        self._halted.clear()
+
+    def _look_again(self, reading: _Reading) -> None:
+        """The row as it is now, for the pages; the next refresh finds it in any case."""
+        try:
+            self._read(reading.row.id, Wanted(Action.FORCE_UNLOCK))
+        except (ReadError, UnknownState):
+            return
+
+    def _again(self, person: Person, ticket: _Ticket, undoes: Record | None) -> Prepared | None:
+        wanted = None if undoes else ticket.wanted
+        try:
+            return self._prepared(person, self._read(ticket.state_id, ticket.wanted), wanted, undoes)
+        except (ReadError, UnknownState):
+            return None
+
+    # ------------------------------------------------------------ what is recorded
+
+    def _refusal(
+        self,
+        person: Person,
+        ticket: _Ticket,
+        reading: _Reading,
+        form: Form,
+        result: Result,
+        why: str,
+        undoes: Record | None,
+        *,
+        moved: bool = False,
+    ) -> Answer:
+        name = UNDO if ticket.undoes is not None else ticket.wanted.action.value
+        facts = {"wanted": [*_fields(ticket.wanted)], "undoes": ticket.undoes, "lockboard": self._version}
+        entry = self._entry(Kind.REFUSAL, name, person, ticket, reading, form, facts=facts)
+        record = self._audit.append(replace(entry, result=result.value, message=why))
+        prepared = None
+        if moved:
+            prepared = self._prepared(person, reading, None if undoes else ticket.wanted, undoes)
+        return Answer(result, why, ticket.action_id, record.seq, moved=moved, prepared=prepared)
+
+    def _entry(
+        self,
+        kind: Kind,
+        action: str,
+        person: Person,
+        ticket: _Ticket,
+        reading: _Reading,
+        form: Form,
+        *,
+        facts: Mapping[str, Any],
+    ) -> Entry:
+        return Entry(
+            kind=kind,
+            action=action,
+            person=person,
+            action_id=ticket.action_id,
+            backend=reading.row.backend,
+            bucket=reading.seen.bucket,
+            key=reading.seen.key,
+            state_id=reading.row.id,
+            reason=form.reason.strip(),
+            ticket=form.ticket.strip(),
+            facts={**facts, "seen": _seen(reading.verdict)},
+        )
+
+    def _replayed(self, action_id: str) -> Answer:
+        """What became of the first submit of the same form; waits for it where it is still at work."""
+        until = self._monotonic() + ANSWER_WITHIN
+        while True:
+            records = self._audit.of_action(action_id)
+            told = next((r for r in records if r.entry.kind is not Kind.INTENT), None)
+            if told:
+                result = Result(told.entry.result)
+                return Answer(result, told.entry.message, action_id, told.seq, replayed=True)
+            if self._monotonic() >= until:
+                text = (
+                    "This was sent before, and its outcome is not recorded yet. Look at the audit log in"
+                    " a minute."
+                )
+                return Answer(
+                    Result.UNKNOWN, text, action_id, records[0].seq if records else None, replayed=True
+                )
+            self._sleep(LOOK_EVERY)
+
+    def _undoable(self, state_id: str, seq: int) -> Record:
+        record = self._audit.record(seq)
+        if record is None or record.entry.state_id != state_id:
+            raise UnknownState("The audit log has no such record of this state key.")
+        return record
+
+    # ------------------------------------------------------------ tokens
+
+    def _sign(self, ticket: _Ticket) -> str:
+        text: str = self._signer.dumps([*ticket[:3], [*_fields(ticket.wanted)], *ticket[4:]])
+        return text
+
+    def _opened(self, token: str, person: Person, state_id: str) -> _Ticket:
+        try:
+            action_id, state, name, (action, store, version), undoes, print_, issued = self._signer.loads(
+                token
+            )
+        except (BadSignature, ValueError, TypeError):
+            raise BadToken(
+                "This form was not made by Lockboard, or its secret key has changed. Open the page again."
+            ) from None
+        ticket = _Ticket(
+            action_id, state, name, Wanted(Action(action), store, version), undoes, print_, issued
+        )
+        if ticket.state_id != state_id or ticket.person != person.name:
+            raise BadToken("This form was made for another state or another person. Open the page again.")
+        return ticket
+
+
+def _seen(verdict: Verdict) -> dict[str, Any]:
+    """On what evidence it was decided, as the audit log keeps it."""
+    return {
+        "content": verdict.content.value,
+        "lock": verdict.lock.value,
+        "terraform": verdict.terraform.value,
+        "summary": verdict.summary,
+        "evidence": [{"fact": item.fact, "source": item.source} for item in verdict.evidence],
+    }
+
+
+def _fields(wanted: Wanted) -> tuple[str, str, str]:
+    return wanted.action.value, wanted.store, wanted.version_id
+
+
+def _with_body(seen: Observation, version_id: str, states: States) -> Observation:
+    """With the bytes of the version asked for looked at, however old it is."""
+    if not version_id or not isinstance(seen.history, History):
+        return seen
+    versions = tuple(
+        replace(v, body=states.read_body(seen.key, v.version_id))
+        if v.version_id == version_id and v.body is None and not v.delete_marker
+        else v
+        for v in seen.history.versions
+    )
+    return replace(seen, history=replace(seen.history, versions=versions))
+
+
+def _problems(plan: Plan, form: Form) -> tuple[Problem, ...]:
+    found: list[Problem] = []
+    reason = form.reason.strip()
+    if len(reason) < 3:
+        found.append(Problem("reason", "Say why, in a few words: it goes into the audit log."))
+    elif len(reason) > REASON_LIMIT:
+        found.append(Problem("reason", f"Shorten the reason to {REASON_LIMIT} characters."))
+    if len(form.ticket.strip()) > TICKET_LIMIT:
+        found.append(Problem("ticket", f"Shorten the ticket to {TICKET_LIMIT} characters."))
+    if plan.confirm and form.confirm.strip() != plan.confirm:
+        found.append(
+            Problem(
+                "confirm", f"Type {shown(plan.confirm, 80)} exactly, to show that this is the state you mean."
+            )
+        )
+    if plan.accept_serial and form.serial.strip() != plan.accept_serial:
+        found.append(
+            Problem("serial", f"Type the lower serial {plan.accept_serial}, to show that you accept it.")
+        )
+    return tuple(found)

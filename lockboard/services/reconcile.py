@@ -1,0 +1,319 @@
+"""Settling what a dead process left: every intent without an outcome is answered by reading what is true now,
+and a lock that Lockboard left behind is let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from lockboard.domain.audit import (
+    LOCKBOARD,
+    AlreadyRecorded,
+    Audit,
+    Entry,
+    Kind,
+    Record,
+    Result,
+)
+from lockboard.domain.errors import LockboardError, ReadError
+from lockboard.domain.keys import digest_id, lock_id
+from lockboard.domain.locks import Lock, LockStore
+from lockboard.domain.model import StateObject, Unread
+from lockboard.domain.ports import Clock, TableItem
+from lockboard.domain.writes import Hands, OpenHands, Receipt, Sent
+from lockboard.services.actions import Actions, Place
+from lockboard.services.perform import ACTION_WITHIN, step_token
+
+DEAD_AFTER = timedelta(seconds=ACTION_WITHIN + 15)
+"""An intent this old belongs to nobody who is still at work: an action begins no change after ACTION_WITHIN,
+and one request and its settling take less than the rest.
+"""
+EVERY_SECONDS = 10.0
+HEARTBEAT_SECONDS = 3600.0
+
+Facts = Mapping[str, Any]
+
+
+class _NotReadable(Exception):
+    """What is true now cannot be read at the moment."""
+
+
+class _Truth(NamedTuple):
+    """What stands now."""
+
+    state: StateObject | None
+    file: Lock | None
+    item: TableItem | None
+    digest: TableItem | None
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Answers the open intents of dead processes. Called by every replica: whoever records the outcome first
+    has done it, and every write is conditional.
+    """
+
+    audit: Audit
+    places: Mapping[str, Place]
+    open_hands: OpenHands
+    actions: Actions
+    clock: Clock
+
+    def __call__(self) -> int:
+        """Settle what can be settled and return how many intents were.
+
+        Raises AuditError where the log fails.
+        """
+        settled, waiting = 0, False
+        for intent in self.audit.open_intents():
+            if intent.entry.action_id in self.actions.at_work:
+                continue
+            outcome = self._outcome(intent) if self.clock() - intent.at >= DEAD_AFTER else None
+            if outcome is None:
+                waiting = True
+                continue
+            try:
+                self.audit.append(outcome)
+                settled += 1
+            except AlreadyRecorded:
+                continue
+        if not waiting:
+            self.actions.resume()
+        return settled
+
+    def _outcome(self, intent: Record) -> Entry | None:
+        """The outcome as far as it can be known, None where AWS cannot be read now."""
+        entry, place = intent.entry, self.places.get(intent.entry.backend)
+        base = replace(entry, kind=Kind.OUTCOME, person=LOCKBOARD)
+        plan: Facts = entry.facts["plan"]
+        if place is None:
+            text = (
+                "The process ended in the middle, and its backend is no longer configured: what"
+                " happened is not known."
+            )
+            return replace(
+                base, result=Result.UNKNOWN.value, message=text, facts={"plan": plan, "reconciled": True}
+            )
+        try:
+            truth = _read(place, entry)
+            hands = self.open_hands(entry.backend, entry.key, LOCKBOARD, entry.action_id)
+        except (_NotReadable, ReadError):
+            return None
+        work = _Work(plan, str(entry.facts.get("own_lock") or ""), entry, hands, truth)
+        result, message = work.held() if plan["held"] else work.locks()
+        facts = {"plan": plan, "reconciled": True, "steps": work.steps}
+        return replace(base, result=result.value, message=message, facts=facts)
+
+
+def _read(place: Place, entry: Entry) -> _Truth:
+    key = entry.key
+    state, file = place.states.read_state(key), place.states.read_lockfile(key)
+    item = place.table.item(lock_id(entry.bucket, key)) if place.table else None
+    digest = place.table.item(digest_id(entry.bucket, key)) if place.table else None
+    if (
+        isinstance(state, Unread)
+        or isinstance(file, Unread)
+        or isinstance(item, Unread)
+        or isinstance(digest, Unread)
+    ):
+        raise _NotReadable
+    return _Truth(state, file, item, digest)
+
+
+class _Work:
+    """One open intent."""
+
+    def __init__(self, plan: Facts, own: str, entry: Entry, hands: Hands, truth: _Truth) -> None:
+        self._plan, self._own, self._entry, self._hands, self._truth = plan, own, entry, hands, truth
+        self.steps: list[dict[str, Any]] = []
+
+    # ------------------------------------------------------------ unlock and its undo
+
+    def locks(self) -> tuple[Result, str]:
+        """Whether the locks that were to be removed, or to be put back, are."""
+        asked = self._plan["releases"] or self._plan["puts_back"]
+        standing = [self._stands(lock) for lock in asked]
+        removing = bool(self._plan["releases"])
+        done = [stands is not removing for stands in standing]
+        what = "removal of the lock" if removing else "return of the lock"
+        if all(done):
+            return Result.DONE, f"Lockboard's process ended in the middle; the {what} is there."
+        if not any(done):
+            return Result.FAILED, f"Lockboard's process ended in the middle; the {what} did not happen."
+        return (
+            Result.FAILED,
+            f"Lockboard's process ended in the middle; the {what} happened in one of two stores.",
+        )
+
+    def _stands(self, lock: Facts) -> bool:
+        if lock["store"] == LockStore.TFLOCK:
+            file = self._truth.file
+            return file is not None and (
+                file.etag == lock.get("etag") if "etag" in lock else file.raw == lock["raw"]
+            )
+        item = self._truth.item
+        wanted = lock["attribute"] if "attribute" in lock else {"S": lock["raw"]}
+        return item is not None and item.info == wanted
+
+    # ------------------------------------------------------------ repairs under our own lock
+
+    def held(self) -> tuple[Result, str]:
+        """How far the repair came; taken up where half of it is done; our lock let go."""
+        restored, digest = self._restored(), self._digest_as_planned()
+        if self._plan["restores"] and restored and not digest and self._ours_in_table():
+            digest = self._finish_digest()
+        done = restored and digest
+        left = self._let_go(done)
+        begun = "Lockboard's process ended in the middle; "
+        if done:
+            return Result.DONE, f"{begun}the repair is there.{left}"
+        if self._plan["restores"] and restored:
+            return (
+                Result.FAILED,
+                f"{begun}the version is restored, but the digest is not as it should be.{left}",
+            )
+        if self._untouched():
+            return Result.FAILED, f"{begun}nothing was changed.{left}"
+        return Result.UNKNOWN, f"{begun}the state has changed since, so what it did cannot be told.{left}"
+
+    def _restored(self) -> bool:
+        source, state = self._plan["restores"], self._truth.state
+        return source is None or (state is not None and state.md5 == source["md5"])
+
+    def _digest_as_planned(self) -> bool:
+        change, item = self._plan["digest"], self._truth.digest
+        if change is None:
+            return True
+        return (
+            item is None
+            if change["new"] is None
+            else item is not None and item.digest == {"S": change["new"]}
+        )
+
+    def _untouched(self) -> bool:
+        standing, state, change, item = (
+            self._plan["standing"],
+            self._truth.state,
+            self._plan["digest"],
+            self._truth.digest,
+        )
+        same = (state is None) == (standing is None) and (
+            state is None or (state.etag, state.version_id) == (standing["etag"], standing["version_id"])
+        )
+        if change is None:
+            return same
+        return same and change["absent"] == (item is None) and (item is None or item.digest == change["old"])
+
+    def _ours_in_table(self) -> bool:
+        item = self._truth.item
+        return item is not None and item.info == {"S": self._own}
+
+    def _ours_in_file(self) -> bool:
+        return self._truth.file is not None and self._truth.file.raw == self._own
+
+    def _finish_digest(self) -> bool:
+        """The second half of a restore, under the lock that still stands: same condition and token."""
+        change, entry, table = self._plan["digest"], self._entry, self._hands.table
+        if table is None:
+            return False
+        receipt = table.change_digest(
+            digest_id(entry.bucket, entry.key),
+            absent=change["absent"],
+            old=change["old"],
+            new=change["new"],
+            lock_id=lock_id(entry.bucket, entry.key),
+            info=self._own,
+            token=step_token(entry.action_id, "digest"),
+        )
+        return self._noted(receipt)
+
+    def _let_go(self, done: bool) -> str:
+        """Our own lock where it stands; after a take-over that mended nothing, the lock that stood before."""
+        before = {} if done else {lock["store"]: lock for lock in self._plan["over"]}
+        entry, ok = self._entry, True
+        if self._ours_in_file() and self._truth.file:
+            old, etag = before.get(LockStore.TFLOCK), self._truth.file.etag or ""
+            states = self._hands.states
+            receipt = (
+                states.take_lockfile(entry.key, old["raw"], etag)
+                if old and old["raw"]
+                else states.release_lockfile(entry.key, etag)
+            )
+            ok = self._noted(receipt) and ok
+        if self._ours_in_table() and self._hands.table:
+            old, name, ours = (
+                before.get(LockStore.DYNAMODB),
+                lock_id(entry.bucket, entry.key),
+                {"S": self._own},
+            )
+            text = (old.get("attribute") or {}).get("S") if old else None
+            receipt = (
+                self._hands.table.replace_lock(name, ours, text, step_token(entry.action_id, "give-back"))
+                if isinstance(text, str)
+                else self._hands.table.release_lock(name, ours, step_token(entry.action_id, "let-go"))
+            )
+            ok = self._noted(receipt) and ok
+        return (
+            ""
+            if ok
+            else " Lockboard's own lock could not be released: force-unlock it from the state's page."
+        )
+
+    def _noted(self, receipt: Receipt) -> bool:
+        self.steps.append(
+            {
+                "operation": receipt.operation,
+                "sent": receipt.sent.value,
+                "request_id": receipt.request_id,
+                "detail": receipt.detail,
+            }
+        )
+        return receipt.sent in (Sent.DONE, Sent.LOST)
+
+
+@dataclass
+class Upkeep:
+    """What the log needs all the while: open intents settled, a sign of life each hour so that silence is
+    proven too, the chain checked. monotonic: seconds that only go forward.
+    """
+
+    audit: Audit
+    reconcile: Callable[[], int] | None
+    monotonic: Callable[[], float]
+    version: str
+
+    def start(self) -> None:
+        """Record that this process begins. Raises AuditError."""
+        self._record(
+            "start", f"Lockboard {self.version} started with actions {'on' if self.reconcile else 'off'}."
+        )
+
+    def run(self, wait: Callable[[float], bool], log: Callable[[str], None]) -> None:
+        """Go on until `wait` (of so many seconds) says that it is over."""
+        due = self.monotonic()
+        while True:
+            try:
+                if self.reconcile:
+                    self.reconcile()
+                if self.monotonic() >= due:
+                    due = self.monotonic() + HEARTBEAT_SECONDS
+                    self._check(log)
+            except LockboardError as error:
+                log(f"the audit log: {error}")
+            if wait(EVERY_SECONDS):
+                return
+
+    def _check(self, log: Callable[[str], None]) -> None:
+        found = self.audit.verify()
+        if not found.ok:
+            log(f"the audit log is not as it was written: {found.problem}")
+            return
+        noun = "record" if found.checked == 1 else "records"
+        self._record("heartbeat", f"{found.checked} {noun} checked, none changed.")
+
+    def _record(self, action: str, message: str) -> None:
+        facts = {"lockboard": self.version}
+        self.audit.append(Entry(Kind.EVENT, action, LOCKBOARD, message=message, facts=facts))

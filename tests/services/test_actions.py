@@ -1,0 +1,752 @@
+"""Actions from the page to the record: what is done, what is refused, and what is said when the reply is lost
+or the process dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from lockboard.domain.audit import AuditError, Kind, Record, Result
+from lockboard.domain.errors import ReadError
+from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id, state_id
+from lockboard.domain.locks import parse_lock_info
+from lockboard.domain.model import Action, Policy, Unread
+from lockboard.domain.plans import Plan, Refused, Wanted
+from lockboard.domain.ports import TableItem
+from lockboard.services.actions import BadToken, Form, Halted, UnknownState
+from tests.services.action_fakes import FORM, KIM, Fault, Killed, World
+from tests.services.fakes import Estate, info_json, md5, state_body
+
+KEY = "team/vpc/terraform.tfstate"
+FILE = KEY + LOCKFILE_SUFFIX
+ITEM, DIGEST = lock_id("b", KEY), digest_id("b", KEY)
+HOUR = 3600.0
+
+
+def settle(world: World) -> World:
+    """Seen twice, so that a mismatch is one."""
+    world.estate.refresh()
+    world.estate.refresh(after=20)
+    world.committed.clear()
+    return world
+
+
+def stale(*, table: bool = True, file: bool = True) -> World:
+    """A healthy state under a lock that nobody has written under for hours."""
+    world = World()
+    world.estate.apply(KEY)
+    world.estate.clock.pass_(1)
+    world.estate.lock(KEY, table=table, file=file)
+    world.estate.clock.pass_(3 * HOUR)
+    return settle(world)
+
+
+def deleted() -> World:
+    """Deleted by hand; the digest still names the last version."""
+    world = World()
+    world.estate.apply(KEY, 3)
+    world.estate.bucket.delete(KEY)
+    return settle(world)
+
+
+def behind() -> World:
+    """The digest write of serial 2 was lost."""
+    world = World()
+    world.estate.apply(KEY, 1)
+    world.estate.apply(KEY, 2, digest=False)
+    return settle(world)
+
+
+def rolled_back() -> World:
+    """An older object was put over the newest: the digest names the newest."""
+    world = World()
+    old, new = state_body(1), state_body(2)
+    world.estate.bucket.put(KEY, old)
+    world.estate.bucket.put(KEY, new)
+    world.estate.set_digest(KEY, md5(new))
+    world.estate.bucket.put(KEY, old)
+    return settle(world)
+
+
+def orphan() -> World:
+    """Nothing is left but a digest that names nothing."""
+    world = World()
+    world.estate.apply(KEY)
+    world.estate.set_digest(KEY, "a" * 32)
+    world.estate.bucket.delete(KEY)
+    return settle(world)
+
+
+def crashed() -> World:
+    """State written under a lock, digest not, and the holder is gone."""
+    world = World()
+    world.estate.apply(KEY, 1)
+    world.estate.clock.pass_(60)
+    world.estate.lock(KEY, file=True)
+    world.estate.clock.pass_(5)
+    world.estate.apply(KEY, 2, digest=False)
+    world.estate.clock.pass_(3 * HOUR)
+    return settle(world)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A situation, the action on it, the writes it takes, and a look at whether it is mended."""
+
+    make: Callable[[], World]
+    wanted: Wanted
+    writes: tuple[str, ...]
+    mended: Callable[[World], bool]
+    untouched: Callable[[World], bool]
+
+
+def lock_is_gone(world: World) -> bool:
+    return ITEM not in world.estate.table.items and world.estate.bucket.current(FILE) is None
+
+
+def lock_stands(world: World) -> bool:
+    return ITEM in world.estate.table.items and world.estate.bucket.current(FILE) is not None
+
+
+def digest(world: World) -> object:
+    item = world.estate.table.items.get(DIGEST)
+    return item.digest["S"] if item and item.digest else None
+
+
+def body(world: World) -> bytes | None:
+    found = world.estate.bucket.current(KEY)
+    return found.body if found else None
+
+
+TAKE = ("take_lockfile", "take_lock")
+RELEASE = ("release_lockfile", "release_lock")
+CASES = {
+    "unlock": Case(stale, Wanted(Action.FORCE_UNLOCK), RELEASE, lock_is_gone, lock_stands),
+    "set digest": Case(
+        behind,
+        Wanted(Action.SET_DIGEST),
+        (*TAKE, "change_digest", *RELEASE),
+        lambda w: digest(w) == md5(state_body(2)),
+        lambda w: digest(w) == md5(state_body(1)),
+    ),
+    "clear digest": Case(
+        orphan,
+        Wanted(Action.CLEAR_DIGEST),
+        (*TAKE, "change_digest", *RELEASE),
+        lambda w: digest(w) is None,
+        lambda w: digest(w) == "a" * 32,
+    ),
+    "undelete": Case(
+        deleted,
+        Wanted(Action.RESTORE_VERSION, version_id="v1"),
+        (*TAKE, "put_state", *RELEASE),
+        lambda w: body(w) == state_body(3) and digest(w) == md5(state_body(3)),
+        lambda w: body(w) is None,
+    ),
+    "restore over a live object": Case(
+        rolled_back,
+        Wanted(Action.RESTORE_VERSION, version_id="v2"),
+        (*TAKE, "put_state", *RELEASE),
+        lambda w: body(w) == state_body(2) and digest(w) == md5(state_body(2)),
+        lambda w: body(w) == state_body(1),
+    ),
+    "restore with its digest": Case(
+        behind,
+        Wanted(Action.RESTORE_VERSION, version_id="v1"),
+        (*TAKE, "put_state", *RELEASE),
+        lambda w: body(w) == state_body(1) and digest(w) == md5(state_body(1)),
+        lambda w: body(w) == state_body(2),
+    ),
+    "take over": Case(
+        crashed,
+        Wanted(Action.TAKE_OVER),
+        ("take_lockfile", "replace_lock", "change_digest", *RELEASE),
+        lambda w: digest(w) == md5(state_body(2)),
+        lambda w: digest(w) == md5(state_body(1)),
+    ),
+}
+EVERY = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def outcome(world: World) -> Record:
+    return world.audit.records[-1]
+
+
+def ours(world: World) -> bool:
+    """Whether a lock of Lockboard stands anywhere."""
+    item, file = world.estate.table.items.get(ITEM), world.estate.bucket.current(FILE)
+    texts = [str(item.info) if item else "", (file.body or b"").decode() if file else ""]
+    return any("lockboard-" in text for text in texts)
+
+
+# ---------------------------------------------------------------- what goes well
+
+
+@EVERY
+def test_an_action_mends_what_it_is_for_with_exactly_its_writes(case: Case) -> None:
+    world = case.make()
+
+    answer = world.confirm(world.look(KEY, case.wanted))
+
+    assert (answer.result, answer.problems, answer.moved) == (Result.DONE, (), False)
+    assert tuple(name for name, _ in world.committed) == case.writes
+    assert case.mended(world)
+    assert lock_is_gone(world)
+
+
+@EVERY
+def test_intent_and_outcome_are_recorded_around_the_change(case: Case) -> None:
+    world = case.make()
+
+    answer = world.confirm(world.look(KEY, case.wanted))
+
+    intent, told = (record.entry for record in world.audit.records)
+    assert (intent.kind, told.kind, told.result) == (Kind.INTENT, Kind.OUTCOME, "done")
+    assert {intent.action_id, told.action_id} == {answer.action_id}
+    assert (told.person, told.reason, told.ticket, told.key) == (KIM, FORM.reason, FORM.ticket, KEY)
+    assert told.facts["plan"] == intent.facts["plan"]
+    assert [step["request_id"] for step in told.facts["steps"]] == ["r-1"] * len(case.writes)
+    assert answer.record == 2
+
+
+@EVERY
+def test_no_version_is_ever_removed(case: Case) -> None:
+    world = case.make()
+    before = list(world.estate.bucket.versions.get(KEY, ()))
+
+    world.confirm(world.look(KEY, case.wanted))
+
+    assert world.estate.bucket.versions.get(KEY, [])[-len(before) :] == before if before else True
+
+
+def test_the_exact_record_of_a_removed_lock_is_kept() -> None:
+    world = stale()
+    raw = world.estate.table.items[ITEM].info
+
+    world.act(KEY, Action.FORCE_UNLOCK)
+
+    file, item = outcome(world).entry.facts["plan"]["releases"]
+    assert item["attribute"] == raw
+    assert file["raw"] == raw["S"]  # type: ignore[index]
+
+
+def test_the_lock_that_is_held_meanwhile_says_who_holds_it_and_why() -> None:
+    world = behind()
+    seen: list[object] = []
+    world.before["change_digest"] = lambda: seen.append(world.estate.table.items[ITEM].info)
+
+    answer = world.act(KEY, Action.SET_DIGEST)
+
+    info = parse_lock_info(seen[0]["S"])  # type: ignore[index]
+    assert (info.id, info.operation, info.who, info.path) == (
+        answer.action_id,
+        "lockboard-repair",
+        "lockboard/kim",
+        ITEM,
+    )
+
+
+def test_a_stack_without_a_table_is_restored_under_its_lock_file_alone() -> None:
+    world = World(Estate(has_table=False))
+    world.estate.apply(KEY, 3)
+    world.estate.bucket.delete(KEY)
+    settle(world)
+
+    answer = world.act(KEY, Action.RESTORE_VERSION, version="v1")
+
+    assert answer.result is Result.DONE
+    assert [name for name, _ in world.committed] == ["take_lockfile", "put_state", "release_lockfile"]
+
+
+def test_a_restore_gives_no_digest_to_a_stack_that_has_none() -> None:
+    world = World()
+    world.estate.apply(KEY, 3, digest=False)
+    world.estate.bucket.delete(KEY)
+    settle(world)
+
+    assert world.act(KEY, Action.RESTORE_VERSION, version="v1").result is Result.DONE
+    assert digest(world) is None
+
+
+@pytest.mark.parametrize("info", ["", "not json", "[]", {"N": "1"}, {"B": "AAE="}, {"NULL": True}, None])
+def test_a_lock_that_terraform_cannot_read_is_removed_by_its_exact_bytes(info: object) -> None:
+    world = World()
+    world.estate.apply(KEY)
+    world.estate.table.put(ITEM, info=info)
+    settle(world)
+
+    assert world.act(KEY, Action.FORCE_UNLOCK).result is Result.DONE
+    assert ITEM not in world.estate.table.items
+
+
+def test_two_different_locks_are_released_one_at_a_time() -> None:
+    world = World()
+    world.estate.apply(KEY)
+    world.estate.lock(KEY, "id-1", ago=600)
+    world.estate.lock(KEY, "id-2", table=False, file=True)
+    settle(world)
+
+    both = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    answer = world.act(KEY, Action.FORCE_UNLOCK, store="tflock")
+
+    assert isinstance(both.plan, Refused)
+    assert "one at a time" in both.plan.reason
+    assert answer.result is Result.DONE
+    assert world.estate.bucket.current(FILE) is None
+    assert ITEM in world.estate.table.items
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_a_page_of_another_person_or_state_is_no_form_of_ours() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    other = KIM.__class__("eve", "loopback", "127.0.0.1")
+
+    for person, state, token in (
+        (other, prepared.row.id, prepared.token),
+        (KIM, "0" * 16, prepared.token),
+        (KIM, prepared.row.id, prepared.token + "x"),
+        (KIM, prepared.row.id, ""),
+    ):
+        with pytest.raises(BadToken):
+            world.actions.perform(person, state, token, FORM)
+    assert not world.committed
+
+
+def test_a_state_that_nobody_knows_has_no_page() -> None:
+    with pytest.raises(UnknownState):
+        stale().actions.prepare(KIM, "0" * 16, Wanted(Action.FORCE_UNLOCK))
+
+
+def test_a_page_older_than_two_minutes_is_refused_and_shown_anew() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    world.estate.clock.pass_(121)
+
+    answer = world.confirm(prepared)
+
+    assert (answer.result, answer.moved) == (Result.REFUSED, True)
+    assert answer.prepared is not None
+    assert world.confirm(answer.prepared).result is Result.DONE
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        (Form("", "", "vpc"), "reason"),
+        (Form("  x ", "", "vpc"), "reason"),
+        (Form("y" * 501, "", "vpc"), "reason"),
+        (Form("runner killed", "z" * 101, "vpc"), "ticket"),
+        (Form("runner killed", "", "VPC"), "confirm"),
+        (Form("runner killed", "", ""), "confirm"),
+    ],
+)
+def test_a_field_that_is_not_as_it_must_be_stops_it_before_anything_is_recorded(
+    form: Form, field: str
+) -> None:
+    world = World()
+    world.estate.apply(KEY)
+    world.estate.lock(KEY)  # young: the name has to be typed
+    settle(world)
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+
+    answer = world.actions.perform(KIM, prepared.row.id, prepared.token, form)
+
+    assert [problem.field for problem in answer.problems] == [field]
+    assert not world.committed
+    assert not world.audit.records
+    assert answer.prepared is not None
+    assert world.confirm(answer.prepared).result is Result.DONE
+
+
+def test_a_lower_serial_has_to_be_typed_as_well() -> None:
+    world = behind()
+    prepared = world.look(KEY, Wanted(Action.RESTORE_VERSION, version_id="v1"))
+
+    assert world.confirm(prepared, serial="").problems[0].field == "serial"
+    assert isinstance(prepared.plan, Plan)
+    assert prepared.plan.accept_serial == "1"
+
+
+def test_a_lock_taken_again_since_the_page_is_never_removed() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    world.estate.unlock(KEY)
+    world.estate.lock(KEY, "id-2", file=True, who="new@ci")
+
+    answer = world.confirm(prepared)
+
+    assert (answer.result, answer.moved) == (Result.REFUSED, True)
+    assert lock_stands(world)
+    assert not world.committed
+    assert outcome(world).entry.kind is Kind.REFUSAL
+    assert answer.prepared is not None
+    assert "new@ci" in answer.prepared.row.holder
+
+
+def test_a_lock_taken_again_between_reading_and_writing_is_never_removed() -> None:
+    world = stale(file=False)
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+
+    def retake() -> None:
+        world.estate.unlock(KEY)
+        world.estate.lock(KEY, "id-2", who="new@ci")
+
+    world.before["release_lock"] = retake
+    answer = world.confirm(prepared)
+
+    assert (answer.result, answer.moved) == (Result.REFUSED, True)
+    assert "id-2" in str(world.estate.table.items[ITEM].info)
+    assert outcome(world).entry.result == "refused"
+
+
+def test_a_lock_already_gone_is_said_calmly_and_recorded() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    world.estate.unlock(KEY)
+
+    answer = world.confirm(prepared)
+
+    assert answer.result is Result.NO_CHANGE
+    assert outcome(world).entry.result == "no_change"
+
+
+@pytest.mark.parametrize("name", ["set digest", "undelete", "clear digest"])
+def test_a_repair_never_runs_beside_somebody_who_has_just_locked(name: str) -> None:
+    case = CASES[name]
+    world = case.make()
+    prepared = world.look(KEY, case.wanted)
+    world.before["take_lock"] = lambda: world.estate.lock(KEY, "id-9")
+
+    answer = world.confirm(prepared)
+
+    assert answer.result is Result.REFUSED
+    assert case.untouched(world)
+    assert "id-9" in str(world.estate.table.items[ITEM].info)
+    assert not ours(world)
+
+
+@pytest.mark.parametrize("name", ["set digest", "undelete", "restore over a live object"])
+def test_a_state_written_since_is_never_written_over(name: str) -> None:
+    case = CASES[name]
+    world = case.make()
+    prepared = world.look(KEY, case.wanted)
+    newest = state_body(9, note="by -lock=false")
+    world.before["take_lock"] = lambda: world.estate.bucket.put(KEY, newest)
+
+    answer = world.confirm(prepared)
+
+    assert answer.result is Result.REFUSED
+    assert body(world) == newest
+    assert lock_is_gone(world)
+
+
+def test_a_state_written_in_the_very_moment_is_never_written_over() -> None:
+    world = rolled_back()
+    newest = state_body(9, note="by -lock=false")
+    world.before["put_state"] = lambda: world.estate.bucket.put(KEY, newest)
+
+    answer = world.act(KEY, Action.RESTORE_VERSION, version="v2")
+
+    assert answer.result is Result.REFUSED
+    assert body(world) == newest
+    assert lock_is_gone(world)
+
+
+def test_after_a_failed_take_over_the_old_lock_stands_again() -> None:
+    world = crashed()
+    before = world.estate.table.items[ITEM].info
+    world.faults["change_digest"] = Fault.REFUSED
+
+    answer = world.act(KEY, Action.TAKE_OVER)
+
+    assert answer.result is Result.FAILED
+    assert world.estate.table.items[ITEM].info == before
+    found = world.estate.bucket.current(FILE)
+    assert found is not None
+    assert (found.body or b"").decode() == before["S"]  # type: ignore[index]
+
+
+def test_a_store_that_does_not_honour_conditions_is_not_written_to() -> None:
+    world = World(honours="This store overwrites whatever If-None-Match says.")
+    world.estate.apply(KEY, 3)
+    world.estate.bucket.delete(KEY)
+    settle(world)
+
+    answer = world.act(KEY, Action.RESTORE_VERSION, version="v1")
+
+    assert (answer.result, answer.message) == (Result.REFUSED, world.honours)
+    assert not world.sent
+    assert outcome(world).entry.kind is Kind.REFUSAL
+
+
+def test_a_lock_in_the_table_alone_needs_no_word_from_s3() -> None:
+    world = stale(file=False)
+    world.honours = "This store ignores conditions."
+
+    assert world.act(KEY, Action.FORCE_UNLOCK).result is Result.DONE
+
+
+def test_what_cannot_be_read_is_never_acted_on() -> None:
+    for part in ("get", "lockfile"):
+        world = stale()
+        world.estate.bucket.happen.unread[part, KEY] = Unread("access denied", "AccessDenied", denied=True)
+        assert isinstance(world.look(KEY, Wanted(Action.FORCE_UNLOCK)).plan, Refused)
+    for item in (ITEM, DIGEST):
+        world = stale()
+        world.estate.table.happen.unread["item", item] = Unread("access denied", "AccessDenied", denied=True)
+        assert isinstance(world.look(KEY, Wanted(Action.FORCE_UNLOCK)).plan, Refused)
+
+
+def test_a_protected_key_always_asks_for_its_name() -> None:
+    world = World(Estate(policy=Policy(protected=True)))
+    world.estate.apply(KEY)
+    world.estate.lock(KEY, ago=5 * HOUR)
+    settle(world)
+
+    plan = world.look(KEY, Wanted(Action.FORCE_UNLOCK)).plan
+
+    assert isinstance(plan, Plan)
+    assert plan.confirm == "vpc"
+
+
+def test_a_lock_that_is_also_a_digest_is_never_removed() -> None:
+    world = World(Estate(include=("*.tfstate", "*-md5")))
+    other = KEY.removesuffix(".tfstate") + ".tfstate-md5"
+    world.estate.apply(KEY)
+    world.estate.apply(other)
+    settle(world)
+
+    plan = world.look(other, Wanted(Action.FORCE_UNLOCK)).plan
+
+    assert isinstance(plan, Refused)
+    assert "delete a digest" in plan.reason
+
+
+# ---------------------------------------------------------------- one form, one change
+
+
+def test_a_form_sent_again_changes_nothing_and_says_the_same() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    first = world.confirm(prepared)
+    world.estate.lock(KEY, "id-7", file=True)
+
+    again = world.confirm(prepared)
+
+    assert (again.result, again.message, again.record) == (first.result, first.message, first.record)
+    assert again.replayed
+    assert lock_stands(world)
+    assert len(world.audit.records) == 2
+
+
+# ---------------------------------------------------------------- the log comes first
+
+
+@EVERY
+def test_without_a_record_of_the_intent_nothing_reaches_aws(case: Case) -> None:
+    world = case.make()
+    prepared = world.look(KEY, case.wanted)
+    world.audit.broken = True
+
+    with pytest.raises(AuditError):
+        world.confirm(prepared)
+
+    assert not world.sent
+
+
+@EVERY
+def test_where_the_outcome_cannot_be_recorded_nothing_more_is_done_until_it_is(case: Case) -> None:
+    world = case.make()
+    world.estate.apply("other.tfstate")
+    world.estate.table.put(lock_id("b", "other.tfstate"), info="not json")
+    world.estate.refresh()
+    prepared = world.look(KEY, case.wanted)
+
+    def break_log() -> None:
+        world.audit.broken = True
+
+    world.before[case.writes[0]] = break_log
+    with pytest.raises(Halted, match="could not be recorded"):
+        world.confirm(prepared)
+    world.audit.broken = False
+    assert world.reconcile() == 0
+    with pytest.raises(Halted, match="Nothing is changed until it is"):
+        world.act("other.tfstate", Action.FORCE_UNLOCK)
+
+    world.estate.clock.pass_(60)
+    assert world.reconcile() == 1
+    assert outcome(world).entry.result == "done"
+    assert world.act("other.tfstate", Action.FORCE_UNLOCK).result is Result.DONE
+
+
+# ---------------------------------------------------------------- lost replies
+
+
+@EVERY
+@pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.NEVER_SENT, Fault.REFUSED])
+def test_no_word_is_false_whatever_happens_to_any_write(case: Case, fault: Fault) -> None:
+    for name in dict.fromkeys(case.writes):
+        world = case.make()
+        world.faults[name] = fault
+
+        answer = world.confirm(world.look(KEY, case.wanted))
+
+        assert not world.faults
+        mended, untouched = case.mended(world), case.untouched(world)
+        if answer.result is Result.DONE:
+            assert mended, (name, answer.message)
+        if answer.result in (Result.REFUSED, Result.NO_CHANGE):
+            assert untouched, (name, answer.message)
+        if fault is Fault.REPLY_LOST:
+            assert (answer.result, mended) == (Result.DONE, True), (name, answer.message)
+        if answer.result is Result.FAILED:
+            assert not mended, (name, answer.message)
+        if ours(world):
+            assert "own" in answer.message
+
+
+# ---------------------------------------------------------------- death
+
+
+@EVERY
+@pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER])
+def test_after_a_death_at_any_write_the_record_is_completed_and_no_lock_of_ours_stays(
+    case: Case, fault: Fault
+) -> None:
+    for name in dict.fromkeys(case.writes):
+        world = case.make()
+        prepared = world.look(KEY, case.wanted)
+        world.faults[name] = fault
+        with pytest.raises(Killed):
+            world.confirm(prepared)
+
+        world.new_process()
+        assert world.reconcile() == 0  # it may still be at work
+        world.estate.clock.pass_(46)
+        assert world.reconcile() == 1
+
+        told = outcome(world).entry
+        assert told.kind is Kind.OUTCOME
+        assert not ours(world), (name, told.message)
+        if told.result == "done":
+            assert case.mended(world), (name, told.message)
+        if told.result == "failed" and case.wanted.action is not Action.FORCE_UNLOCK:
+            assert case.untouched(world), (name, told.message)
+        assert len({n for n, _ in world.committed if n in ("put_state", "change_digest")}) == len(
+            [n for n, _ in world.committed if n in ("put_state", "change_digest")]
+        )
+        assert world.reconcile() == 0
+
+
+def test_a_restore_that_died_before_its_digest_is_finished() -> None:
+    world = World()
+    world.estate.apply(KEY, 1)
+    world.estate.apply(KEY, 2)
+    world.estate.set_digest(KEY, "b" * 32)
+    world.estate.bucket.delete(KEY)
+    settle(world)
+    prepared = world.look(KEY, Wanted(Action.RESTORE_VERSION, version_id="v2"))
+    world.faults["put_state"] = Fault.KILLED_AFTER
+    with pytest.raises(Killed):
+        world.confirm(prepared)
+
+    world.new_process()
+    world.estate.clock.pass_(60)
+    world.reconcile()
+
+    assert outcome(world).entry.result == "done"
+    assert digest(world) == md5(state_body(2))
+    assert lock_is_gone(world)
+
+
+def test_an_intent_is_left_open_while_aws_cannot_be_read() -> None:
+    world = stale()
+    world.faults["release_lockfile"] = Fault.KILLED_AFTER
+    with pytest.raises(Killed):
+        world.act(KEY, Action.FORCE_UNLOCK)
+    world.new_process()
+    world.estate.clock.pass_(60)
+    world.estate.table.happen.unread["item", ITEM] = Unread("throttled", "SlowDown")
+
+    assert world.reconcile() == 0
+    world.estate.table.happen.unread.clear()
+    assert world.reconcile() == 1
+
+
+# ---------------------------------------------------------------- undo
+
+
+def undo(world: World, seq: int | None) -> Any:
+    assert seq is not None
+    return world.actions.prepare_undo(KIM, state_id("dev", KEY), seq)
+
+
+def test_a_removed_lock_is_put_back_byte_for_byte() -> None:
+    world = stale()
+    before = dict(world.estate.table.items), world.estate.bucket.current(FILE)
+    answer = world.act(KEY, Action.FORCE_UNLOCK)
+
+    again = world.confirm(undo(world, answer.record))
+
+    assert again.result is Result.DONE
+    assert world.estate.table.items == before[0]
+    assert (world.estate.bucket.current(FILE) or before[1]).body == (before[1] and before[1].body)  # type: ignore[union-attr]
+    assert outcome(world).entry.action == "undo"
+
+
+def test_a_lock_is_not_put_back_over_another_or_after_a_quarter_of_an_hour() -> None:
+    world = stale()
+    answer = world.act(KEY, Action.FORCE_UNLOCK)
+    world.estate.lock(KEY, "id-5")
+    assert isinstance(undo(world, answer.record).plan, Refused)
+
+    world.estate.unlock(KEY)
+    world.estate.clock.pass_(901)
+    assert "15 min" in undo(world, answer.record).plan.reason
+
+
+@pytest.mark.parametrize("name", ["set digest", "clear digest", "restore over a live object", "take over"])
+def test_a_repair_is_taken_back_to_what_was_before(name: str) -> None:
+    case = CASES[name]
+    world = case.make()
+    answer = world.confirm(world.look(KEY, case.wanted))
+
+    again = world.confirm(undo(world, answer.record))
+
+    assert (again.result, again.message) == (Result.DONE, again.message)
+    assert case.untouched(world)
+
+
+def test_a_repair_is_not_taken_back_once_the_state_was_written_again() -> None:
+    for name in ("set digest", "restore over a live object"):
+        world = CASES[name].make()
+        answer = world.confirm(world.look(KEY, CASES[name].wanted))
+        world.estate.apply(KEY, 12)
+
+        assert isinstance(undo(world, answer.record).plan, Refused)
+
+
+def test_an_undelete_is_not_taken_back_because_no_state_is_ever_deleted() -> None:
+    world = deleted()
+    answer = world.act(KEY, Action.RESTORE_VERSION, version="v1")
+
+    assert "never does" in undo(world, answer.record).plan.reason
+
+
+def test_the_page_says_when_aws_cannot_be_read() -> None:
+    world = stale()
+
+    def unreadable(*_: object) -> TableItem:
+        raise ReadError("dynamodb:GetItem", "Unreachable", "no answer")
+
+    world.estate.table.item = unreadable  # type: ignore[method-assign,assignment]
+    with pytest.raises(ReadError):
+        world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    assert info_json("a", "b", world.estate.clock()).startswith("{")
