@@ -94,6 +94,24 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Situation:
+    """One key with all that a plan is made of.
+
+    seen: read just now, consistently, with the bytes of the current object and of the version wanted.
+    verdict: the diagnosis of it.  now: the server's time of the reading.  state_id: its address in Lockboard.
+    table: name of the lock table.  versioning: of the bucket (`enabled`, `suspended`, `off`, `unknown`).
+    """
+
+    seen: Observation
+    verdict: Verdict
+    policy: Policy
+    now: datetime
+    state_id: str
+    table: str | None
+    versioning: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Why an action is not possible now, in a sentence. gone: what it would remove or mend is not there (any
     more), so there is nothing left to do.
@@ -243,48 +261,28 @@ def confirm_name(key: str, state_id: str) -> str:
     return parts[-1] if parts and TYPABLE.match(parts[-1]) else state_id
 
 
-def plan_for(
-    wanted: Wanted,
-    seen: Observation,
-    verdict: Verdict,
-    policy: Policy,
-    now: datetime,
-    *,
-    state_id: str,
-    table: str | None,
-    versioning: str,
-) -> Plan | Refused:
-    """The plan, or why there is none.
-
-    Args:
-        wanted: what is asked for.
-        seen: read just now, consistently, with the bytes of the current object and of the version wanted.
-        verdict: the diagnosis of `seen`.
-        policy: of this key.
-        now: the server's time of the reading.
-        state_id: the key's address in Lockboard.
-        table: name of the lock table, None without one.
-        versioning: of the bucket (`enabled`, `suspended`, `off`, `unknown`).
-    """
-    refused = never(seen, verdict, policy, now)
+def plan_for(wanted: Wanted, situation: Situation) -> Plan | Refused:
+    """The plan, or why there is none."""
+    refused = never(situation)
     if refused:
         return refused
-    plan = _MAKERS[wanted.action](wanted, seen, verdict, versioning)
+    plan = _MAKERS[wanted.action](wanted, situation.seen, situation.verdict, situation.versioning)
     if isinstance(plan, Refused):
         return plan
-    plan = replace(
-        plan,
-        table=table,
-        recommended=_recommended(wanted, verdict),
-        confirm=confirm_name(seen.key, state_id) if plan.confirm_why or policy.protected else "",
-        confirm_why=plan.confirm_why
-        or ("This key is protected by the settings." if policy.protected else ""),
-    )
+    return completed(replace(plan, recommended=_recommended(wanted, situation.verdict)), situation)
+
+
+def completed(plan: Plan, situation: Situation) -> Plan:
+    """With what every plan has: the table, what has to be typed, and its calls."""
+    why = plan.confirm_why or ("This key is protected by the settings." if situation.policy.protected else "")
+    name = confirm_name(situation.seen.key, situation.state_id) if why else ""
+    plan = replace(plan, table=situation.table, confirm=name, confirm_why=why)
     return replace(plan, calls=calls_of(plan))
 
 
-def never(seen: Observation, verdict: Verdict, policy: Policy, now: datetime) -> Refused | None:
+def never(situation: Situation) -> Refused | None:
     """Why no action at all is possible on this key now."""
+    seen, verdict = situation.seen, situation.verdict
     for part, what in (
         (seen.state, "The state object"),
         (seen.digest, "The digest entry"),
@@ -302,7 +300,7 @@ def never(seen: Observation, verdict: Verdict, policy: Policy, now: datetime) ->
         )
     if verdict.content in (Content.STATE_UNREADABLE, Content.UNKNOWN):
         return Refused(f"{verdict.summary} Nothing is changed on what is not known.")
-    if any(_at_work(lock, policy, now) for lock in held_locks(seen)):
+    if any(_at_work(lock, situation.policy, situation.now) for lock in held_locks(seen)):
         return Refused("Lockboard itself is at work on this key. Look again in a minute.")
     return None
 
@@ -581,7 +579,7 @@ def _version(version_id: str, seen: Observation, versioning: str) -> tuple[Versi
         return Refused("The versions of this key could not be read (s3:ListBucketVersions).")
     version = next((found for found in seen.history.versions if found.version_id == version_id), None)
     if version is None:
-        return Refused("This version does not exist any more.", gone=True)
+        return Refused("This version does not exist any more.")
     if version.delete_marker:
         return Refused("This is a delete marker, not a version.")
     body = version.body

@@ -14,14 +14,14 @@ from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.digests import Digest
 from lockboard.domain.holders import held_locks
 from lockboard.domain.locks import LockStore
-from lockboard.domain.model import Action, History, Observation, Policy, StateObject, Verdict
+from lockboard.domain.model import Action, History, Observation, StateObject
 from lockboard.domain.plans import (
     DigestChange,
     Plan,
     Refused,
+    Situation,
     Source,
-    calls_of,
-    confirm_name,
+    completed,
     never,
     standing_of,
 )
@@ -58,19 +58,10 @@ def version_undone_to(record: Record) -> str:
     return str(standing.get("version_id") or "") if standing else ""
 
 
-def undo_plan(
-    record: Record,
-    seen: Observation,
-    verdict: Verdict,
-    policy: Policy,
-    now: datetime,
-    *,
-    state_id: str,
-    table: str | None,
-    versioning: str,
-) -> Plan | Refused:
+def undo_plan(record: Record, situation: Situation) -> Plan | Refused:
     """How to take back what `record` tells, or why that is not possible (any more)."""
-    refused = never(seen, verdict, policy, now)
+    seen = situation.seen
+    refused = never(situation)
     if refused:
         return refused
     if not can_be_undone(record):
@@ -79,21 +70,12 @@ def undo_plan(
         return Refused("A lock is held now, so this is not taken back.")
     facts = record.entry.facts["plan"]
     if facts["releases"]:
-        plan = _lock_back(facts, record, seen, now)
+        plan = _lock_back(facts, record, seen, situation.now)
     elif facts["restores"]:
-        plan = _version_back(facts, record.entry.facts, seen, versioning)
+        plan = _version_back(facts, record.entry.facts, seen, situation.versioning)
     else:
         plan = _digest_back(facts, seen)
-    if isinstance(plan, Refused):
-        return plan
-    needs = plan.confirm_why or ("This key is protected by the settings." if policy.protected else "")
-    plan = replace(
-        plan,
-        table=table,
-        confirm=confirm_name(seen.key, state_id) if needs else "",
-        confirm_why=needs,
-    )
-    return replace(plan, calls=calls_of(plan))
+    return plan if isinstance(plan, Refused) else completed(plan, situation)
 
 
 def _why_not(record: Record) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from itsdangerous import BadSignature, URLSafeSerializer
@@ -27,7 +27,7 @@ from lockboard.domain.audit import (
 from lockboard.domain.errors import LockboardError, ReadError
 from lockboard.domain.inventory import Board, StateRow
 from lockboard.domain.model import Action, Backend, History, Observation, Verdict
-from lockboard.domain.plans import Plan, Refused, Wanted, plan_for
+from lockboard.domain.plans import Plan, Refused, Situation, Wanted, plan_for
 from lockboard.domain.ports import Clock, LockTable, States
 from lockboard.domain.text import shown, spoken_span
 from lockboard.domain.undo import UNDO, undo_plan, version_undone_to
@@ -133,10 +133,7 @@ class _Reading(NamedTuple):
 
     row: StateRow
     place: Place
-    seen: Observation
-    verdict: Verdict
-    versioning: str
-    now: datetime
+    situation: Situation
 
 
 class Actions:
@@ -213,30 +210,10 @@ class Actions:
         return Prepared(reading.row, plan, self._sign(ticket), seq)
 
     def _plan(self, reading: _Reading, wanted: Wanted | None, undoes: Record | None) -> Plan | Refused:
-        seen, backend = reading.seen, reading.place.backend
-        policy = backend.policy_for(seen.key)
         if undoes is not None:
-            return undo_plan(
-                undoes,
-                seen,
-                reading.verdict,
-                policy,
-                reading.now,
-                state_id=reading.row.id,
-                table=backend.table,
-                versioning=reading.versioning,
-            )
+            return undo_plan(undoes, reading.situation)
         assert wanted is not None
-        return plan_for(
-            wanted,
-            seen,
-            reading.verdict,
-            policy,
-            reading.now,
-            state_id=reading.row.id,
-            table=backend.table,
-            versioning=reading.versioning,
-        )
+        return plan_for(wanted, reading.situation)
 
     def _read(self, state_id: str, wanted: Wanted) -> _Reading:
         row = self._board.state(state_id)
@@ -251,7 +228,9 @@ class Actions:
         fresh, verdict = judge(seen, memo, place.backend, now, "", rechecked=True)
         self._board.put(fresh)
         seen = _with_body(seen, wanted.version_id, place.states)
-        return _Reading(fresh, place, seen, verdict, place.states.versioning(), now)
+        policy, versioning = place.backend.policy_for(key), place.states.versioning()
+        situation = Situation(seen, verdict, policy, now, fresh.id, place.backend.table, versioning)
+        return _Reading(fresh, place, situation)
 
     # ------------------------------------------------------------ the deed
 
@@ -434,12 +413,12 @@ class Actions:
             person=person,
             action_id=ticket.action_id,
             backend=reading.row.backend,
-            bucket=reading.seen.bucket,
-            key=reading.seen.key,
+            bucket=reading.situation.seen.bucket,
+            key=reading.situation.seen.key,
             state_id=reading.row.id,
             reason=form.reason.strip(),
             ticket=form.ticket.strip(),
-            facts={**facts, "seen": _seen(reading.verdict)},
+            facts={**facts, "seen": _seen(reading.situation.verdict)},
         )
 
     def _replayed(self, action_id: str) -> Answer:

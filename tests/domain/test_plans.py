@@ -25,7 +25,7 @@ from lockboard.domain.model import (
     Verdict,
     Version,
 )
-from lockboard.domain.plans import Plan, Refused, Wanted, confirm_name, plan_for
+from lockboard.domain.plans import Plan, Refused, Situation, Wanted, confirm_name, plan_for
 from tests.domain.strategies import NOW, POLICY, many_inputs, observation
 
 SETTLED = timedelta(minutes=1)
@@ -49,16 +49,8 @@ def asked(rnd: Random, seen: Observation) -> Wanted:
 def plan_of(
     wanted: Wanted, seen: Observation, verdict: Verdict, versioning: str = "enabled"
 ) -> Plan | Refused:
-    return plan_for(
-        wanted,
-        seen,
-        verdict,
-        POLICY,
-        NOW,
-        state_id="0" * 16,
-        table="locks" if seen.has_table else None,
-        versioning=versioning,
-    )
+    table = "locks" if seen.has_table else None
+    return plan_for(wanted, Situation(seen, verdict, POLICY, NOW, "0" * 16, table, versioning))
 
 
 def drawn(rnd: Random) -> tuple[Wanted, Observation, Verdict, Plan | Refused]:
@@ -242,16 +234,8 @@ def test_a_protected_key_asks_for_its_name_whatever_is_done() -> None:
     )
     verdict = diagnose(seen, policy, NOW)
 
-    plan = plan_for(
-        Wanted(Action.SET_DIGEST),
-        seen,
-        verdict,
-        policy,
-        NOW,
-        state_id="0" * 16,
-        table="locks",
-        versioning="enabled",
-    )
+    situation = Situation(seen, verdict, policy, NOW, "0" * 16, "locks", "enabled")
+    plan = plan_for(Wanted(Action.SET_DIGEST), situation)
 
     assert isinstance(plan, Plan)
     assert (plan.confirm, plan.recommended) == ("server", True)
