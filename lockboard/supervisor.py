@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,8 @@ from types import FrameType
 
 from lockboard.domain.errors import SettingsError
 
-GRACE = 40.0
-"""Seconds a child has to end by itself; requests are cut after 30."""
+GRACE = 55.0
+"""Seconds a child has to end by itself; requests are cut after 45, when every action has ended."""
 
 THREADS = 16
 
@@ -46,6 +47,23 @@ def require_loopback(host: str) -> None:
         )
 
 
+def require_free(host: str, port: int) -> None:
+    """Refuse an address that somebody listens on already, in words and before anything is started.
+
+    Raises:
+        SettingsError: it cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"port {port} of {host} cannot be listened on ({error.strerror}): choose another with --port"
+            ) from None
+
+
 def web_command(host: str, port: int, threads: int = THREADS) -> list[str]:
     """The gunicorn command line; the configuration file's path reaches the application through
     LOCKBOARD_CONFIG.
@@ -57,7 +75,7 @@ def web_command(host: str, port: int, threads: int = THREADS) -> list[str]:
         "threads": threads,
         "worker-class": "gthread",
         "timeout": 60,
-        "graceful-timeout": 30,
+        "graceful-timeout": 45,
         "keep-alive": 75,
         "backlog": 128,
         "limit-request-line": 8190,
@@ -82,9 +100,10 @@ def serve(config: Path, host: str, port: int) -> int:
     itself.
 
     Raises:
-        SettingsError: the host is not loopback.
+        SettingsError: the host is not loopback, or its port is taken.
     """
     require_loopback(host)
+    require_free(host, port)
     commands = (
         [sys.executable, "-m", "lockboard", "collect", "--config", str(config)],
         web_command(host, port),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from lockboard.domain.errors import SettingsError
-from lockboard.supervisor import require_loopback, run_together, web_command
+from lockboard.supervisor import require_free, require_loopback, run_together, web_command
 
 WAITING_CHILD = "import os, signal; os.write(1, b'child\\n'); signal.pause()"
 """Says its word in one write: two children share the pipe, and `print` may write the end of a line apart."""
@@ -29,6 +30,16 @@ def test_loopback_addresses_are_allowed(host: str) -> None:
 def test_any_other_address_is_refused_with_the_reason(host: str) -> None:
     with pytest.raises(SettingsError, match="no sign-in yet"):
         require_loopback(host)
+
+
+def test_a_port_that_is_taken_is_refused_in_words_before_anything_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"port {port} of 127.0.0.1 .* choose another with --port"):
+            require_free("127.0.0.1", port)
+    require_free("127.0.0.1", port)
 
 
 def test_a_child_that_ends_by_itself_ends_the_others_with_a_failure() -> None:
