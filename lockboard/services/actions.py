@@ -250,6 +250,9 @@ class Actions:
         if self._halted.is_set():
             raise Halted("An earlier outcome could not be recorded yet. Nothing is changed until it is.")
         reading = self._read(state_id, ticket.wanted)
+        if self._audit.of_action(ticket.action_id):
+            # The same form, sent twice, has begun meanwhile: what was read may be its own doing.
+            return self._replayed(ticket.action_id)
         undoes = None if ticket.undoes is None else self._undoable(state_id, ticket.undoes)
         wanted = None if undoes else ticket.wanted
         plan = self._plan(reading, wanted, undoes)

@@ -12,7 +12,7 @@ from typing import Any
 
 from lockboard.domain.audit import Person, Result
 from lockboard.domain.errors import ReadError
-from lockboard.domain.keys import digest_id, lock_id
+from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id
 from lockboard.domain.locks import LOCKBOARD_OPERATION, Lock, LockInfo, LockStore, lock_text
 from lockboard.domain.model import StateObject, Unread
 from lockboard.domain.plans import Plan
@@ -46,6 +46,19 @@ def own_lock(plan: Plan, person: Person, action_id: str, now: datetime, version:
     who = f"lockboard/{shown(person.name, 80)}"
     path = lock_id(plan.bucket, plan.key)
     return lock_text(LockInfo(action_id, REPAIR_OPERATION, "", who, version, now, path))
+
+
+def step_facts(receipt: Receipt, target: str) -> dict[str, Any]:
+    """One write as the log keeps it. target: the object's key or the item's lock ID."""
+    return {
+        "operation": receipt.operation,
+        "target": target,
+        "sent": receipt.sent.value,
+        "request_id": receipt.request_id,
+        "detail": receipt.detail,
+        "version_id": receipt.version_id,
+        "etag": receipt.etag,
+    }
 
 
 def step_token(action_id: str, step: str) -> str:
@@ -113,10 +126,10 @@ class Performer:
         key, name = self.plan.key, lock_id(self.plan.bucket, self.plan.key)
         if lock.store is LockStore.TFLOCK:
             receipt = self.hands.states.release_lockfile(key, lock.etag or "")
-            return self._settled(receipt, lambda: self._file_differs(lock.etag))
+            return self._settled(receipt, self._file, lambda: self._file_differs(lock.etag))
         assert self.hands.table is not None
         receipt = self.hands.table.release_lock(name, lock.attribute, self._token("release"))
-        return self._settled(receipt, lambda: self._item_differs(lock))
+        return self._settled(receipt, name, lambda: self._item_differs(lock))
 
     def _not_released(self, receipt: Receipt, place: str, removed: list[str]) -> tuple[Result, str]:
         before = f"The {removed[0]} was removed, but not the {place}: " if removed else ""
@@ -177,7 +190,7 @@ class Performer:
         key, name = self.plan.key, lock_id(self.plan.bucket, self.plan.key)
         if store is LockStore.TFLOCK:
             receipt = self.hands.states.take_lockfile(key, text, over.etag if over else None)
-            receipt = self._settled(receipt, lambda: self._file_is(text))
+            receipt = self._settled(receipt, self._file, lambda: self._file_is(text))
             if receipt.sent is Sent.DONE and not receipt.etag:
                 found = self.states.read_lockfile(key)
                 receipt = replace(receipt, etag=found.etag if isinstance(found, Lock) else None)
@@ -187,7 +200,7 @@ class Performer:
             receipt = self.hands.table.replace_lock(name, over.attribute, text, self._token(step))
         else:
             receipt = self.hands.table.take_lock(name, text, self._token(step))
-        return self._settled(receipt, lambda: self._item_is(text))
+        return self._settled(receipt, name, lambda: self._item_is(text))
 
     def _let_go(self, *, success: bool) -> str:
         """Release our own lock, the file first; after a failed take-over what stood there is put back.
@@ -227,7 +240,7 @@ class Performer:
                 receipt = self.hands.states.take_lockfile(key, before.raw, etag)
             else:
                 receipt = self.hands.states.release_lockfile(key, etag or "")
-            return self._settled(receipt, lambda: self._file_differs(etag))
+            return self._settled(receipt, self._file, lambda: self._file_differs(etag))
         assert self.hands.table is not None
         ours = {"S": text}
         old = before.attribute.get("S") if before and before.attribute else None
@@ -236,7 +249,7 @@ class Performer:
         else:
             receipt = self.hands.table.release_lock(name, ours, self._token("let-go"))
         lock = Lock(LockStore.DYNAMODB, text, None, attribute=ours)
-        return self._settled(receipt, lambda: self._item_differs(lock))
+        return self._settled(receipt, name, lambda: self._item_differs(lock))
 
     # ------------------------------------------------------------ the repair
 
@@ -293,7 +306,7 @@ class Performer:
         self._require_time()
         over = standing.etag if standing else None
         receipt = self.hands.states.put_state(self.plan.key, version, over)
-        receipt = self._settled(receipt, lambda: self._state_is(source.md5))
+        receipt = self._settled(receipt, self.plan.key, lambda: self._state_is(source.md5))
         if receipt.sent is Sent.LOST:
             raise _Stopped(Result.REFUSED, "Somebody wrote this state at the same moment. Nothing was done.")
         if receipt.sent is Sent.FAILED:
@@ -322,7 +335,8 @@ class Performer:
             info=self.own,
             token=self._token("digest"),
         )
-        receipt = self._settled(receipt, lambda: self._digest_is(change.new))
+        name = digest_id(self.plan.bucket, self.plan.key)
+        receipt = self._settled(receipt, name, lambda: self._digest_is(change.new))
         if receipt.sent is Sent.LOST:
             why = "the digest, or Lockboard's lock, changed at the same moment."
             result = Result.FAILED if restored else Result.REFUSED
@@ -352,7 +366,7 @@ class Performer:
 
     # ------------------------------------------------------------ settling
 
-    def _settled(self, receipt: Receipt, came_true: Callable[[], bool | None]) -> Receipt:
+    def _settled(self, receipt: Receipt, target: str, came_true: Callable[[], bool | None]) -> Receipt:
         """The receipt, with a lost reply turned into `done` where reading shows that the change is there."""
         if receipt.sent is Sent.UNSETTLED:
             for pause in SETTLE_PAUSES:
@@ -364,17 +378,12 @@ class Performer:
                     break
                 if self.monotonic() > self.until:
                     break
-        self.steps.append(
-            {
-                "operation": receipt.operation,
-                "sent": receipt.sent.value,
-                "request_id": receipt.request_id,
-                "detail": receipt.detail,
-                "version_id": receipt.version_id,
-                "etag": receipt.etag,
-            }
-        )
+        self.steps.append(step_facts(receipt, target))
         return receipt
+
+    @property
+    def _file(self) -> str:
+        return self.plan.key + LOCKFILE_SUFFIX
 
     def _file_is(self, text: str) -> bool | None:
         found = self.states.read_lockfile(self.plan.key)

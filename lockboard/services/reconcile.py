@@ -19,13 +19,13 @@ from lockboard.domain.audit import (
     Result,
 )
 from lockboard.domain.errors import LockboardError, ReadError
-from lockboard.domain.keys import digest_id, lock_id
+from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id
 from lockboard.domain.locks import Lock, LockStore
 from lockboard.domain.model import StateObject, Unread
 from lockboard.domain.ports import Clock, TableItem
 from lockboard.domain.writes import Hands, OpenHands, Receipt, Sent
 from lockboard.services.actions import Actions, Place
-from lockboard.services.perform import ACTION_WITHIN, step_token
+from lockboard.services.perform import ACTION_WITHIN, step_facts, step_token
 
 DEAD_AFTER = timedelta(seconds=ACTION_WITHIN + 15)
 """An intent this old belongs to nobody who is still at work: an action begins no change after ACTION_WITHIN,
@@ -100,10 +100,10 @@ class Reconciler:
         try:
             truth = _read(place, entry)
             hands = self.open_hands(entry.backend, entry.key, LOCKBOARD, entry.action_id)
+            work = _Work(plan, str(entry.facts.get("own_lock") or ""), entry, hands, truth)
+            result, message = work.held() if plan["held"] else work.locks()
         except (_NotReadable, ReadError):
             return None
-        work = _Work(plan, str(entry.facts.get("own_lock") or ""), entry, hands, truth)
-        result, message = work.held() if plan["held"] else work.locks()
         facts = {"plan": plan, "reconciled": True, "steps": work.steps}
         return replace(base, result=result.value, message=message, facts=facts)
 
@@ -163,7 +163,8 @@ class _Work:
     def held(self) -> tuple[Result, str]:
         """How far the repair came; taken up where half of it is done; our lock let go."""
         restored, digest = self._restored(), self._digest_as_planned()
-        if self._plan["restores"] and restored and not digest and self._ours_in_table():
+        unfinished = bool(self._plan["restores"]) and restored and not digest
+        if unfinished and self._digest_untouched() and self._ours_in_table():
             digest = self._finish_digest()
         done = restored and digest
         left = self._let_go(done)
@@ -194,18 +195,17 @@ class _Work:
         )
 
     def _untouched(self) -> bool:
-        standing, state, change, item = (
-            self._plan["standing"],
-            self._truth.state,
-            self._plan["digest"],
-            self._truth.digest,
-        )
+        standing, state = self._plan["standing"], self._truth.state
         same = (state is None) == (standing is None) and (
             state is None or (state.etag, state.version_id) == (standing["etag"], standing["version_id"])
         )
+        return same and self._digest_untouched()
+
+    def _digest_untouched(self) -> bool:
+        change, item = self._plan["digest"], self._truth.digest
         if change is None:
-            return same
-        return same and change["absent"] == (item is None) and (item is None or item.digest == change["old"])
+            return True
+        return change["absent"] == (item is None) and (item is None or item.digest == change["old"])
 
     def _ours_in_table(self) -> bool:
         item = self._truth.item
@@ -228,7 +228,10 @@ class _Work:
             info=self._own,
             token=step_token(entry.action_id, "digest"),
         )
-        return self._noted(receipt)
+        self._noted(receipt, digest_id(entry.bucket, entry.key))
+        if receipt.sent in (Sent.LOST, Sent.UNSETTLED):
+            raise _NotReadable  # what stands now is not what was read: the next look tells
+        return receipt.sent is Sent.DONE
 
     def _let_go(self, done: bool) -> str:
         """Our own lock where it stands; after a take-over that mended nothing, the lock that stood before."""
@@ -242,7 +245,7 @@ class _Work:
                 if old and old["raw"]
                 else states.release_lockfile(entry.key, etag)
             )
-            ok = self._noted(receipt) and ok
+            ok = self._noted(receipt, entry.key + LOCKFILE_SUFFIX) and ok
         if self._ours_in_table() and self._hands.table:
             old, name, ours = (
                 before.get(LockStore.DYNAMODB),
@@ -255,22 +258,15 @@ class _Work:
                 if isinstance(text, str)
                 else self._hands.table.release_lock(name, ours, step_token(entry.action_id, "let-go"))
             )
-            ok = self._noted(receipt) and ok
+            ok = self._noted(receipt, name) and ok
         return (
             ""
             if ok
             else " Lockboard's own lock could not be released: force-unlock it from the state's page."
         )
 
-    def _noted(self, receipt: Receipt) -> bool:
-        self.steps.append(
-            {
-                "operation": receipt.operation,
-                "sent": receipt.sent.value,
-                "request_id": receipt.request_id,
-                "detail": receipt.detail,
-            }
-        )
+    def _noted(self, receipt: Receipt, target: str) -> bool:
+        self.steps.append(step_facts(receipt, target))
         return receipt.sent in (Sent.DONE, Sent.LOST)
 
 

@@ -234,6 +234,27 @@ def test_the_exact_record_of_a_removed_lock_is_kept() -> None:
     assert file["raw"] == raw["S"]  # type: ignore[index]
 
 
+def test_the_intent_keeps_on_what_evidence_it_was_decided() -> None:
+    world = stale()
+
+    world.act(KEY, Action.FORCE_UNLOCK)
+
+    seen = world.audit.records[0].entry.facts["seen"]
+    assert (seen["content"], seen["lock"], seen["terraform"]) == ("ok", "lock_stale", "waits")
+    assert seen["summary"].startswith("Suspected stale: held by ")
+    assert {"fact": "No state write since this lock was taken.", "source": "DynamoDB"} in seen["evidence"]
+
+
+def test_a_refusal_keeps_on_what_evidence_it_was_decided() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    world.estate.unlock(KEY)
+
+    world.confirm(prepared)
+
+    assert outcome(world).entry.facts["seen"]["lock"] == "unlocked"
+
+
 def test_the_lock_that_is_held_meanwhile_says_who_holds_it_and_why() -> None:
     world = behind()
     seen: list[object] = []
@@ -645,7 +666,8 @@ def test_after_a_death_at_any_write_the_record_is_completed_and_no_lock_of_ours_
         assert world.reconcile() == 0
 
 
-def test_a_restore_that_died_before_its_digest_is_finished() -> None:
+def half_restored() -> World:
+    """A restore whose process died between the state and its digest."""
     world = World()
     world.estate.apply(KEY, 1)
     world.estate.apply(KEY, 2)
@@ -656,14 +678,43 @@ def test_a_restore_that_died_before_its_digest_is_finished() -> None:
     world.faults["put_state"] = Fault.KILLED_AFTER
     with pytest.raises(Killed):
         world.confirm(prepared)
-
     world.new_process()
     world.estate.clock.pass_(60)
+    return world
+
+
+def test_a_restore_that_died_before_its_digest_is_finished() -> None:
+    world = half_restored()
+
     world.reconcile()
 
     assert outcome(world).entry.result == "done"
     assert digest(world) == md5(state_body(2))
     assert lock_is_gone(world)
+
+
+def test_a_restore_whose_digest_somebody_else_changed_meanwhile_is_not_called_done() -> None:
+    world = half_restored()
+    world.before["change_digest"] = lambda: world.estate.set_digest(KEY, "c" * 32)
+
+    assert world.reconcile() == 0  # it lost: what stands now has to be read again first
+    assert world.reconcile() == 1
+
+    assert outcome(world).entry.result == "failed"
+    assert "the digest is not as it should be" in outcome(world).entry.message
+    assert digest(world) == "c" * 32
+    assert lock_is_gone(world)
+
+
+def test_the_end_of_a_restore_whose_reply_is_lost_is_settled_by_the_next_look() -> None:
+    world = half_restored()
+    world.faults["change_digest"] = Fault.REPLY_LOST
+
+    assert world.reconcile() == 0
+    assert world.reconcile() == 1
+
+    assert outcome(world).entry.result == "done"
+    assert world.sent.count("change_digest") == 1
 
 
 def test_an_intent_is_left_open_while_aws_cannot_be_read() -> None:
