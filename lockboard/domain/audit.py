@@ -328,7 +328,8 @@ class Audit(Protocol):
         """Write one record; durable, and told to the witness, when it returns.
 
         Raises AlreadyRecorded for a second intent or outcome of one action; AuditError where the log did not
-        take it, within 5 s. After an AuditError the record may yet turn up: a commit's reply can be lost.
+        take it, within 5 s, and for an intent where this process last found the log changed. After an
+        AuditError the record may yet turn up: a commit's reply can be lost.
         """
 
     def record(self, seq: int) -> Record | None: ...

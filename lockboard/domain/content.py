@@ -229,7 +229,7 @@ def _judge_absence(seen: Observation, policy: Policy, now: datetime) -> ContentF
             why = "There is no state object, and one may have been deleted: its versions were not all listed."
             return ContentFinding(Content.UNKNOWN, why)
         return ContentFinding(
-            Content.ABSENT, "There is a lock but no state object, and never was one that S3 still knows."
+            Content.ABSENT, "There is no state object, and never was one that S3 still knows."
         )
     if isinstance(newest.body, Body) and newest.body.kind is BodyKind.STATE and newest.body.resources == 0:
         return ContentFinding(Content.ABSENT, "The state object was deleted when it held no resources.")

@@ -228,8 +228,11 @@ class Plan:
         }
 
     def fingerprint(self) -> str:
-        """Equal for two plans that do the same under the same conditions."""
-        text = json.dumps(self.facts(), sort_keys=True, ensure_ascii=True, default=str)
+        """Equal for two plans that do the same under the same conditions and are risky for the same reason: a
+        run that came alive, or a second lock that went, makes another plan.
+        """
+        facts = {**self.facts(), "confirm_why": self.confirm_why}
+        text = json.dumps(facts, sort_keys=True, ensure_ascii=True, default=str)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -338,7 +341,7 @@ def _force_unlock(wanted: Wanted, seen: Observation, verdict: Verdict, versionin
         return Refused(
             "Two different locks are held. Release one at a time: choose the DynamoDB item or the .tflock."
         )
-    name = " and ".join(_place(lock.store) for lock in chosen)
+    name = " and the ".join(_place(lock.store) for lock in chosen)
     return Plan(
         Action.FORCE_UNLOCK,
         seen.backend,
@@ -383,13 +386,14 @@ def _unlock_consequences(verdict: Verdict, chosen: tuple[Lock, ...]) -> tuple[st
         " its next write of the state."
     )
     said = [alive]
-    if verdict.lock is LockStatus.LOCK_SPLIT and len(chosen) == 1:
+    other_stays = verdict.lock is LockStatus.LOCK_SPLIT and len(chosen) == 1
+    if other_stays:
         said.append("The other lock stays, and keeps out the clients that look at it.")
     said.append(
         "The state and its digest are not touched. What a dead run created may be missing"
         " from the state: plan before you apply."
     )
-    if all(lock.readable for lock in chosen):
+    if all(lock.readable for lock in chosen) and not other_stays:
         said.append("You can put the lock back for 15 minutes, if nobody has locked by then.")
     return tuple(said)
 
@@ -647,6 +651,8 @@ def _take_over(wanted: Wanted, seen: Observation, verdict: Verdict, versioning: 
     unreadable = verdict.lock is LockStatus.LOCK_UNREADABLE and not any(lock.readable for lock in locks)
     if verdict.lock not in _TAKEN_OVER and not unreadable:
         return Refused(f"This lock is not one to take over: {verdict.summary}")
+    if verdict.content is Content.NO_DIGEST and not wanted.version_id:
+        return Refused("There is nothing to repair under this lock: force-unlock it.")
     if wanted.version_id:
         plan = _restoring(wanted, seen, verdict, versioning, Action.TAKE_OVER, locks)
     else:
@@ -721,13 +727,18 @@ def calls_of(plan: Plan) -> tuple[Call, ...]:
     if plan.digest:
         name = f"item {shown(digest_id(plan.bucket, plan.key), 300)} of table {shown(table, 100)}"
         condition = "the digest is as this page shows it, and the lock is still ours, in one transaction"
-        operation = "dynamodb:UpdateItem" if plan.digest.new else "dynamodb:DeleteItem"
-        calls.append(Call(operation, name, condition))
+        calls.append(Call(_digest_operation(plan.digest), name, condition))
     if plan.held:
         calls.append(Call("s3:DeleteObject", file, "it is still our own lock (If-Match)"))
         if table:
             calls.append(Call("dynamodb:DeleteItem", item, "its Info is still our own"))
     return tuple(calls)
+
+
+def _digest_operation(change: DigestChange) -> str:
+    if change.new is None:
+        return "dynamodb:DeleteItem"
+    return "dynamodb:PutItem" if change.absent else "dynamodb:UpdateItem"
 
 
 def _taking(plan: Plan, item: str, file: str) -> list[Call]:

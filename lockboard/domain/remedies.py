@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from lockboard.domain.bodies import Body
 from lockboard.domain.content import ContentFinding
 from lockboard.domain.holders import LockFinding, held_locks
 from lockboard.domain.locks import Lock, LockStore
@@ -49,7 +50,7 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
 
 
 def _taking_over(repairs: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
-    """The repairs as they are made under the lock of a dead holder: the first of them recommended.
+    """The repairs as they are made under the lock of a dead holder.
 
     Unlocking first would let a waiting run in. Removing a digest is not made this way.
     """
@@ -58,10 +59,7 @@ def _taking_over(repairs: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
         "Once the holder is known to be dead, take its lock over without a gap, repair under"
         " it, then release. "
     )
-    return tuple(
-        replace(found, action=Action.TAKE_OVER, why=how + found.why, recommended=found is under[0])
-        for found in under
-    )
+    return tuple(replace(found, action=Action.TAKE_OVER, why=how + found.why) for found in under)
 
 
 def _may_be_alive(lock: LockFinding, locks: tuple[Lock, ...]) -> bool:
@@ -209,14 +207,24 @@ def _behind(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
 
 def _back_to_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
     assert content.matching is not None
+    # Another lineage is another state: which of the two belongs here is for a person to find out.
+    back = _restore(content.matching, "Restore the version that the digest names.", recommended=True)
     return (
-        _restore(content.matching, "Restore the version that the digest names.", recommended=True),
+        *((back,) if _same_lineage(seen, content.matching) else ()),
         *_set_digest(
             seen,
             "Set the digest to the current object's MD5: accepts what the object now holds.",
             recommended=False,
         ),
     )
+
+
+def _same_lineage(seen: Observation, version: Version) -> bool:
+    """Whether nothing says that the version belongs to another state than the current object."""
+    current = seen.state.body if isinstance(seen.state, StateObject) else None
+    if not isinstance(current, Body) or not isinstance(version.body, Body):
+        return True
+    return not current.lineage or current.lineage == version.body.lineage
 
 
 def _unknown_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:

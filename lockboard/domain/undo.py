@@ -48,7 +48,10 @@ def can_be_undone(record: Record) -> bool:
         return False
     if plan.get("releases"):
         return all(_text_of(lock) for lock in plan["releases"])
-    return not (plan.get("restores") and not plan.get("standing"))
+    if plan.get("restores") and not (plan.get("standing") or {}).get("size"):
+        return False
+    change = plan.get("digest")
+    return not change or bool(change["absent"]) or isinstance((change["old"] or {}).get("S"), str)
 
 
 def version_undone_to(record: Record) -> str:
@@ -84,11 +87,14 @@ def _why_not(record: Record) -> str:
         return "An undo is not undone: do the action again from the state's page."
     if entry.kind is not Kind.OUTCOME or entry.result != Result.DONE:
         return "Nothing was changed by this attempt, so there is nothing to take back."
-    if (entry.facts.get("plan") or {}).get("restores"):
+    plan = entry.facts.get("plan") or {}
+    if plan.get("restores") and not (plan.get("standing") or {}).get("size"):
         return (
-            "The version was restored where no object stood. Taking that back would mean deleting a state,"
+            "The version was restored where no state stood. Taking that back would mean deleting a state,"
             " which Lockboard never does."
         )
+    if not plan.get("releases"):
+        return "The digest was of a kind that Terraform ignores; it is not written again."
     return "The lock's exact record is not known, so it cannot be put back."
 
 
