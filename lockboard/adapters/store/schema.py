@@ -1,4 +1,5 @@
-"""The tables of the inventory as statements see them; the migrations make them, and the indexes.
+"""The tables of the inventory and of the audit log as statements see them; the migrations make them, and the
+indexes.
 
 Every text that is compared or ordered has the binary collation, so that both databases order alike, by code
 point.
@@ -128,6 +129,28 @@ meta = Table(
     Column("generation", BigInteger, nullable=False),
 )
 """One row; a writer on PostgreSQL holds it from its first statement to its commit, so writers take turns."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("kind", _Text, nullable=False),
+    Column("action", _Text, nullable=False),
+    Column("result", _Text, nullable=False),
+    Column("person", _Text, nullable=False),
+    Column("backend", _Text, nullable=False),
+    Column("key", _Text, nullable=False),
+    Column("ticket", _Text, nullable=False),
+    Column("state_id", _Text, nullable=False),
+    Column("action_id", _Text, nullable=False),
+    Column("mac", _Text, nullable=False),
+    Column("body", _Text, nullable=False),
+)
+"""The audit log; its rows are inserted and never changed, which triggers see to. body: what the MAC covers;
+all between seq and mac are copies out of it, to filter by. It stands last, because SQLite reads all of a row
+up to the column that it wants.
+"""
 
 HISTORY_LIMIT = 100
 
