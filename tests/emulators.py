@@ -67,6 +67,16 @@ from moto.server import main
 from werkzeug.serving import WSGIRequestHandler
 
 WSGIRequestHandler.wbufsize = -1
+answer = WSGIRequestHandler.run_wsgi
+
+def continue_at_once(self):
+    if self.headers.get("Expect", "").lower() == "100-continue":
+        del self.headers["Expect"]
+        self.wfile.write(b"HTTP/1.1 100 Continue\\r\\n\\r\\n")
+        self.wfile.flush()
+    answer(self)
+
+WSGIRequestHandler.run_wsgi = continue_at_once
 main(sys.argv[1:])
 """
 MINISTACK = """

@@ -120,6 +120,11 @@ def stub_aws(respond: Respond, *, date: str | None = None) -> Iterator[StubAws]:
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
 
+        def handle_expect_100(self) -> bool:
+            super().handle_expect_100()
+            self.wfile.flush()
+            return True
+
         def _asked(self) -> Asked:
             headers = {name.lower(): value for name, value in self.headers.items()}
             target = urlsplit(self.path)
@@ -161,7 +166,7 @@ def stub_aws(respond: Respond, *, date: str | None = None) -> Iterator[StubAws]:
 
     server = Server(("127.0.0.1", 0), Handler)
     stub = StubAws(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
     thread.start()
     try:
         yield stub

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -91,6 +92,15 @@ class Clients:
     dynamodb: Any
 
 
+@dataclass(frozen=True)
+class RoleCredentials:
+    """What AssumeRole gave for one action."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str = field(repr=False)
+
+
 def open_session(access: Access) -> Clients:
     """The clients of a backend. Sends nothing: credentials are looked up, and the role assumed, at the first
     request.
@@ -100,41 +110,120 @@ def open_session(access: Access) -> Clients:
     Raises:
         SettingsError: the profile is unknown, or a region or endpoint is malformed.
     """
-    _keep_bodies_out_of_logs()
-    try:
-        session = boto3.Session(botocore_session=_botocore_session(access), region_name=access.region)
+    with _settings_checked(access):
+        session = _boto3_session(access)
         return Clients(
-            s3=_s3(session, access, READ_SECONDS),
-            bodies=_s3(session, access, BODY_READ_SECONDS),
-            dynamodb=session.client(
-                "dynamodb", endpoint_url=access.dynamodb_endpoint_url, config=_config(READ_SECONDS)
-            ),
+            s3=_s3(session, access, _config(READ_SECONDS)),
+            bodies=_s3(session, access, _config(BODY_READ_SECONDS)),
+            dynamodb=_dynamodb(session, access, _config(READ_SECONDS)),
         )
+
+
+class Single:
+    """Clients of one backend that send every request once, made for one action each.
+
+    A retry would turn a change that was made, and whose answer was lost, into one that was refused. Clients
+    of their own leave no idle connection for the other end to close under a write.
+
+    The session is kept: its first client takes a tenth of a second, each further one two or three
+    milliseconds. One that is given is used as it is, with its own credentials.
+    """
+
+    def __init__(self, access: Access, session: Any = None) -> None:
+        self._access, self._session = access, session
+        self._making = threading.Lock()
+
+    def clients(self, agent: str, credentials: RoleCredentials | None = None) -> Clients:
+        """Clients that name `agent` in every User-Agent header. Sends nothing.
+
+        Raises:
+            SettingsError: as `open_session`.
+        """
+        access = self._access
+        with self._made() as session:
+            return Clients(
+                s3=_s3(session, access, _config(READ_SECONDS, 1, agent), credentials),
+                bodies=_s3(session, access, _config(BODY_READ_SECONDS, 1, agent), credentials),
+                dynamodb=_dynamodb(session, access, _config(READ_SECONDS, 1, agent), credentials),
+            )
+
+    def assume(self, role_arn: str, agent: str, **parameters: Any) -> RoleCredentials:
+        """One AssumeRole with the session's own credentials.
+
+        Raises:
+            ReadError: it was not granted, or there was no answer.
+            SettingsError: as `open_session`.
+        """
+        with self._made() as session:
+            sts = session.client("sts", config=_config(READ_SECONDS, 1, agent))
+        extra = {"ExternalId": self._access.external_id} if self._access.external_id else {}
+        try:
+            found = sts.assume_role(RoleArn=role_arn, **extra, **parameters)["Credentials"]
+            return RoleCredentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+        except READ_FAILURES as error:
+            raise translate(error, "sts:AssumeRole") from None
+
+    @contextmanager
+    def _made(self) -> Iterator[Any]:
+        """The session, to one thread at a time (boto3's rule)."""
+        with self._making, _settings_checked(self._access):
+            self._session = self._session or _boto3_session(self._access)
+            yield self._session
+
+
+def without_role(access: Access) -> Access:
+    """The same backend with the credentials that its role is assumed with."""
+    return replace(access, role_arn=None)
+
+
+@contextmanager
+def _settings_checked(access: Access) -> Iterator[None]:
+    try:
+        yield
     except ProfileNotFound:
         name = shown(str(access.profile), 100)
         raise SettingsError(f"profile: there is no AWS profile named {name}") from None
     except (BotoCoreError, ValueError) as error:
-        raise SettingsError(_clean(str(error))) from None
+        raise SettingsError(clean(str(error))) from None
 
 
-def _s3(session: Any, access: Access, read_seconds: int) -> Any:
+def _boto3_session(access: Access) -> Any:
+    _keep_bodies_out_of_logs()
+    return boto3.Session(botocore_session=_botocore_session(access), region_name=access.region)
+
+
+def _s3(session: Any, access: Access, config: Any, credentials: RoleCredentials | None = None) -> Any:
     # A bucket's name before an endpoint's host would need DNS that S3-compatible stores and tunnels seldom
     # have.
     style = {"addressing_style": "path"} if access.s3_endpoint_url else {}
-    config = _config(read_seconds, signature_version="s3v4", s3=style)
-    return session.client("s3", endpoint_url=access.s3_endpoint_url, config=config)
+    config = config.merge(Config(signature_version="s3v4", s3=style))
+    return session.client("s3", endpoint_url=access.s3_endpoint_url, config=config, **_keys(credentials))
 
 
-def _config(read_seconds: int, **more: Any) -> Any:
+def _dynamodb(session: Any, access: Access, config: Any, credentials: RoleCredentials | None = None) -> Any:
+    url = access.dynamodb_endpoint_url
+    return session.client("dynamodb", endpoint_url=url, config=config, **_keys(credentials))
+
+
+def _keys(credentials: RoleCredentials | None) -> dict[str, str]:
+    if credentials is None:
+        return {}
+    return {
+        "aws_access_key_id": credentials.access_key,
+        "aws_secret_access_key": credentials.secret_key,
+        "aws_session_token": credentials.token,
+    }
+
+
+def _config(read_seconds: int, attempts: int = ATTEMPTS, agent: str = "") -> Any:
     return Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=read_seconds,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=CONNECTIONS,
-        user_agent_extra=f"lockboard/{__version__}",
+        user_agent_extra=f"lockboard/{__version__} {agent}".rstrip(),
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        **more,
     )
 
 
@@ -307,18 +396,18 @@ def translate(error: Exception, action: str) -> ReadError:
         # The text holds the output of whatever program or service hands out the credentials.
         return Unreachable(action, code, "the AWS credentials could not be fetched")
     if isinstance(error, (NoConnectionError, HTTPClientError, urllib3.exceptions.HTTPError)):
-        return Unreachable(action, code, _clean(str(error)))
+        return Unreachable(action, code, clean(str(error)))
     if isinstance(error, UnicodeError):
         return ReadError(action, code, "the name cannot be written as UTF-8, so AWS cannot hold it")
     if isinstance(error, BotoCoreError):
-        return ReadError(action, code, _clean(str(error)))
+        return ReadError(action, code, clean(str(error)))
     return ReadError(action, code, "the answer is not what this service writes")
 
 
 def _translate_answer(error: Any, action: str) -> ReadError:
     answer = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    code, message = shown(str(answer.get("Code", "")), 100), _clean(str(answer.get("Message") or ""))
+    code, message = shown(str(answer.get("Code", "")), 100), clean(str(answer.get("Message") or ""))
     if code in ("", "Unknown"):
         code = f"HTTP {status}"
     if error.operation_name.startswith("AssumeRole"):
@@ -331,10 +420,11 @@ def _translate_answer(error: Any, action: str) -> ReadError:
         region = answer.get("Region") or _header(error, "x-amz-bucket-region")
         where = f"; it is in {shown(region, 40)}" if region else ""
         return ReadError(action, code, f"the bucket is not in the configured region{where}")
+    named = _ACTION_IN_MESSAGE.search(message)
     if code.startswith("KMS"):
-        return AccessDenied("kms:Decrypt", code, message)
+        kms = "kms:GenerateDataKey" if action == "s3:PutObject" else "kms:Decrypt"
+        return AccessDenied(named[1] if named else kms, code, message)
     if code in _DENIALS or (status == 403 and code != "InvalidObjectState"):
-        named = _ACTION_IN_MESSAGE.search(message)
         return AccessDenied(named[1] if named else action, code, message)
     return ReadError(action, code, message)
 
@@ -343,7 +433,7 @@ def _header(error: Any, name: str) -> str:
     return str(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(name, ""))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """A service's words fit to show: of a URL no user, password and query, and no access key ID."""
     text = _QUERY_OF_URL.sub("", _USER_IN_URL.sub("", text[:10_000]))
     return shown(_ACCESS_KEY.sub("(access key)", text), 500)

@@ -5,6 +5,7 @@ A body is hashed in pieces as it arrives and let go; none is kept, logged or wri
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from lockboard.adapters.fast_pages import VersionRow, objects_of, versions_of
 from lockboard.adapters.listing import PageGuard
 from lockboard.domain.bodies import Body, BodyKind, BodyReader
 from lockboard.domain.errors import ReadError
-from lockboard.domain.keys import LOCKFILE_SUFFIX
+from lockboard.domain.keys import LOCKFILE_SUFFIX, PROBE_KEY
 from lockboard.domain.locks import Lock, LockStore, lock_from_file
 from lockboard.domain.model import History, StateObject, Unread, Version
 from lockboard.domain.ports import Clock, Listed, SweptKey
@@ -38,6 +39,8 @@ MAX_HISTORY = 1000
 SLOWEST_BYTES_PER_SECOND = 1024**2
 """A body has BODY_SECONDS and as long again as it takes at this pace; a sender of single bytes is cut off."""
 BODY_SECONDS = 60
+
+_PROBE = re.compile(rf"{re.escape(PROBE_KEY)}-[0-9a-f]{{32}}{re.escape(LOCKFILE_SUFFIX)}\Z")
 
 _VERSIONING = {"Enabled": "enabled", "Suspended": "suspended", None: "off"}
 _LIST, _VERSIONS = "s3:ListBucket", "s3:ListBucketVersions"
@@ -133,7 +136,7 @@ class S3States:
                 rows[0][0] if rows else None, answer.get("IsTruncated"), answer.get("NextContinuationToken")
             )
             last = rows[-1][0] if rows else last
-            yield stretch.cut(rows)
+            yield _without_probes(stretch.cut(rows))
             if token is None or stretch.ends_before(last):
                 return
             start = {"ContinuationToken": token}
@@ -161,7 +164,9 @@ class S3States:
                 elif row.key.endswith(LOCKFILE_SUFFIX):
                     seen.setdefault(row.key, False)
             yield [
-                SweptKey(key, gone) for key, gone in seen.items() if key not in before or gone > before[key]
+                SweptKey(key, gone)
+                for key, gone in seen.items()
+                if (key not in before or gone > before[key]) and not is_probe(key)
             ]
             before = seen
 
@@ -221,7 +226,7 @@ class S3States:
             return answer
         body = reader.finish()
         return StateObject(
-            etag=_etag(answer),
+            etag=etag_of(answer),
             size=body.size,
             last_modified=answer["LastModified"].astimezone(UTC),
             version_id=answer.get("VersionId"),
@@ -251,7 +256,7 @@ class S3States:
         if answer is None or isinstance(answer, Unread):
             return answer
         body, modified = reader.finish(), answer["LastModified"].astimezone(UTC)
-        etag, version_id = _etag(answer), answer.get("VersionId")
+        etag, version_id = etag_of(answer), answer.get("VersionId")
         if body.size <= MAX_LOCKFILE:
             return lock_from_file(bytes(start), modified, etag, version_id)
         occupied = "state" if body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED) else None
@@ -268,35 +273,62 @@ class S3States:
         try:
             answer: Mapping[str, Any] = self._bodies.get_object(Bucket=self._bucket, Key=key, **version)
         except READ_FAILURES as error:
-            return _not_read(error, version_id)
+            return not_read(error, version_id)
         try:
-            return self._drain(answer, feed) or answer
+            return drain(answer, feed, self._monotonic) or answer
         except BODY_FAILURES as error:
-            return _not_read(error, version_id)
+            return not_read(error, version_id)
 
-    def _drain(self, answer: Mapping[str, Any], feed: Callable[[bytes], None]) -> Unread | None:
-        length, encoding = answer.get("ContentLength"), _headers(answer).get("transfer-encoding", "")
-        # Leaving the block before the end closes the connection, so nothing more is received.
-        with answer["Body"] as raw:
-            if length is None and encoding.lower() != "chunked":
-                return Unread("the store did not say how long the object is", "MissingLength")
-            if answer.get("LastModified") is None:
-                return Unread("the store did not say when the object was written", "MissingLastModified")
-            read, began = 0, self._monotonic()
-            while True:
-                if (length or 0) > MAX_BODY or read > MAX_BODY:
-                    return Unread(f"too large: Lockboard reads at most {MAX_BODY // 1024**2} MiB", "TooLarge")
-                if self._monotonic() - began > BODY_SECONDS + read / SLOWEST_BYTES_PER_SECOND:
-                    return Unread(f"too slow: {read} bytes in over {BODY_SECONDS} s", "TooSlow")
-                # Whatever has arrived: a plain read would wait for the whole chunk, however slowly it comes.
-                chunk = raw.read1(CHUNK)
-                if not chunk:
-                    break
-                read += len(chunk)
-                feed(chunk)
-        if length is not None and read != length:
-            return Unread(f"only {read} of {length} bytes arrived", "IncompleteBody")
-        return None
+
+def probe_key(prefix: str, token: str) -> str:
+    """The state key below which one test of conditional writes is made; `token` is 32 hexadecimal digits, new
+    for each, so that two tests never meet.
+    """
+    return f"{prefix}{PROBE_KEY}-{token}"
+
+
+def is_probe(key: str) -> bool:
+    """Whether an object's key is of such a test, under whatever backend's prefix."""
+    return PROBE_KEY in key and _PROBE.search(key) is not None
+
+
+def _without_probes(rows: Sequence[Listed]) -> Sequence[Listed]:
+    if not [row for row in rows if PROBE_KEY in row[0]]:
+        return rows
+    return [row for row in rows if not is_probe(row[0])]
+
+
+def drain(
+    answer: Mapping[str, Any],
+    feed: Callable[[bytes], None],
+    monotonic: Callable[[], float],
+    largest: int = MAX_BODY,
+) -> Unread | None:
+    """Receive the body of a GetObject answer into `feed`, at most `largest` bytes and within its time; None
+    where all of it arrived.
+    """
+    length, encoding = answer.get("ContentLength"), _headers(answer).get("transfer-encoding", "")
+    # Leaving the block before the end closes the connection, so nothing more is received.
+    with answer["Body"] as raw:
+        if length is None and encoding.lower() != "chunked":
+            return Unread("the store did not say how long the object is", "MissingLength")
+        if answer.get("LastModified") is None:
+            return Unread("the store did not say when the object was written", "MissingLastModified")
+        read, began = 0, monotonic()
+        while True:
+            if (length or 0) > largest or read > largest:
+                return Unread(f"too large: Lockboard reads at most {largest // 1024**2} MiB", "TooLarge")
+            if monotonic() - began > BODY_SECONDS + read / SLOWEST_BYTES_PER_SECOND:
+                return Unread(f"too slow: {read} bytes in over {BODY_SECONDS} s", "TooSlow")
+            # Whatever has arrived: a plain read would wait for the whole chunk, however slowly it comes.
+            chunk = raw.read1(CHUNK)
+            if not chunk:
+                break
+            read += len(chunk)
+            feed(chunk)
+    if length is not None and read != length:
+        return Unread(f"only {read} of {length} bytes arrived", "IncompleteBody")
+    return None
 
 
 class _Stretch(NamedTuple):
@@ -365,7 +397,8 @@ def _version(row: VersionRow) -> Version:
     )
 
 
-def _etag(answer: Mapping[str, Any]) -> str:
+def etag_of(answer: Mapping[str, Any]) -> str:
+    """The ETag of an answer, without quotes."""
     return str(answer.get("ETag", "")).strip('"')
 
 
@@ -377,7 +410,7 @@ def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
 _SSE_C = "form of Server Side Encryption"
 
 
-def _not_read(error: Exception, version_id: str | None) -> Unread | None:
+def not_read(error: Exception, version_id: str | None) -> Unread | None:
     """Why a GET gave no object, or None where the answer proves that there is none (404 is only sent to who
     may list).
     """

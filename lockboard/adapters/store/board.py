@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Engine, Select, func, select, union_all
+from sqlalchemy import Connection, Engine, Select, bindparam, func, select, union_all
 
 from lockboard.adapters.store.engine import reading, writing
 from lockboard.adapters.store.listing import Listing, page_of
@@ -41,6 +41,13 @@ _EXPORT_BATCH = 200
 
 _GENERATION = select(meta.c.generation)
 _KINDS = select(*(kinds.c[name] for name in Kind._fields))
+_REPORTS = select(backends.c.report).order_by(backends.c.backend)
+_HELD = (
+    select(*LISTED)
+    .where(states.c.locked_since.is_not(None))
+    .order_by(states.c.locked_since, states.c.place, states.c.id)
+    .limit(bindparam("limit"))
+)
 _WHOLE = select(*WHOLE).join_from(states, documents, states.c.id == documents.c.id)
 
 
@@ -136,10 +143,8 @@ class SqlBoard:
 
     def held(self, limit: int) -> Sequence[ListRow]:
         """Locks with a known time, oldest first."""
-        oldest = select(*LISTED).where(states.c.locked_since.is_not(None)).limit(limit)
         with reading(self._engine) as connection:
-            found = connection.execute(oldest.order_by(states.c.locked_since, states.c.place, states.c.id))
-            return [to_list_row(row) for row in found]
+            return [to_list_row(row) for row in connection.execute(_HELD, {"limit": limit})]
 
     def locks_of(self, holder: str, but: str) -> int:
         """How many other keys this holder (as shown) holds; 0 for a holder without a name."""
@@ -184,10 +189,7 @@ class SqlBoard:
     def reports(self) -> Sequence[BackendReport]:
         """The last report of each backend, by name."""
         with reading(self._engine) as connection:
-            return [
-                report_from_text(text)
-                for text in connection.scalars(select(backends.c.report).order_by(backends.c.backend))
-            ]
+            return [report_from_text(text) for text in connection.scalars(_REPORTS)]
 
     def put(self, row: StateRow) -> int:
         """Replace one row and return the generation, which is new if the row differs from the stored one."""
