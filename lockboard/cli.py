@@ -8,15 +8,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
 from lockboard import __version__
 from lockboard.config import Settings, load
+from lockboard.domain.audit import Entry, Head, Kind, Person, Verification
 from lockboard.domain.errors import LockboardError, SettingsError
 from lockboard.domain.inventory import BackendReport
 from lockboard.domain.text import spoken_span, utc
@@ -40,9 +41,9 @@ def _fail(error: LockboardError) -> NoReturn:
     sys.exit(2)
 
 
-def _settings(path: Path | None) -> Settings:
+def _settings(path: Path | None, *, acts: bool = False) -> Settings:
     try:
-        return load(path, os.environ)
+        return load(path, os.environ, acts=acts)
     except SettingsError as error:
         _fail(error)
 
@@ -55,7 +56,7 @@ def _settings_path(path: Path | None) -> Path:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lockboard")
 def main() -> None:
-    """Every Terraform state key in S3 beside its lock and its digest. Reads only; changes nothing in AWS."""
+    """Every Terraform state key in S3 beside its lock and its digest: what is wrong, and the ways out."""
 
 
 @main.command(epilog=EXIT_HELP)
@@ -133,10 +134,13 @@ def _print_report(report: BackendReport) -> None:
 @main.command(epilog="Exit status: 0 all that is needed is there, 2 something is missing.")
 @config_option
 def check(config_path: Path | None) -> None:
-    """Connect to every backend and print each permission it needs, versioning and the clock's skew."""
+    """Connect to every backend and print each permission it needs, versioning and the clock's skew.
+
+    Where actions are switched on, their writes too: tried under conditions that cannot hold.
+    """
     from lockboard.wiring import open_backends, utc_now
 
-    settings = _settings(config_path)
+    settings = _settings(config_path, acts=True)
     missing = 0
     try:
         for opened in open_backends(settings):
@@ -145,9 +149,10 @@ def check(config_path: Path | None) -> None:
                 f"{opened.settings.name}: {place}, table {opened.settings.dynamodb_table or 'none'},"
                 f" {opened.settings.region}"
             )
-            for probe in opened.probe():
+            tried = opened.probe() + (opened.probe_writes() if settings.actions.enabled else [])
+            for probe in tried:
                 missing += not probe.ok
-                click.echo(f"  {'ok     ' if probe.ok else 'MISSING'} {probe.action:<24} {probe.detail}")
+                click.echo(f"  {'ok     ' if probe.ok else 'MISSING'} {probe.action:<30} {probe.detail}")
             click.echo(f"  versioning: {opened.states.versioning()}")
             skew = opened.states.clock_skew()
             click.echo(f"  clock: {_spoken_skew(skew)} (our time {utc(utc_now())})")
@@ -229,18 +234,170 @@ def _logger() -> Any:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 def serve(config_path: Path | None, host: str, port: int) -> None:
     """Run the web pages and the refresher together until SIGTERM or Ctrl-C."""
-    from lockboard.supervisor import require_loopback
+    from lockboard.supervisor import require_free, require_loopback
     from lockboard.supervisor import serve as run
     from lockboard.wiring import open_store
 
-    settings = _settings(config_path)
+    settings = _settings(config_path, acts=True)
     try:
         require_loopback(host)
+        require_free(host, port)
         open_store(settings)[0].dispose()  # fails here, in words, rather than in two processes at once
         click.echo(f"Lockboard on http://{host}:{port}/", err=True)
         sys.exit(run(_settings_path(config_path), host, port))
     except LockboardError as error:
         _fail(error)
+
+
+@main.group()
+def audit() -> None:
+    """The log of what was done, and the proof that nobody changed it."""
+
+
+@audit.command(
+    "verify",
+    epilog="Exit status: 0 every record is as it was written, 1 the log was changed, 2 it could not be"
+    " checked.",
+)
+@config_option
+@click.option(
+    "--witness",
+    "witnesses",
+    type=click.File("r", encoding="utf-8", errors="replace"),
+    multiple=True,
+    metavar="FILE",
+    help="Output of Lockboard's processes as your log collector kept it (- for standard input); may be"
+    " repeated. Without any witness, a tail that was cut off, or an older copy put back, cannot be noticed.",
+)
+@click.option(
+    "--witness-bucket",
+    "bucket",
+    is_flag=True,
+    help="Also against every head in the bucket that [audit] witness_bucket names, overwritten and hidden"
+    " objects too. Needs s3:ListBucketVersions and s3:GetObjectVersion.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--no-record", is_flag=True, help="Do not record in the log that it was verified.")
+def audit_verify(
+    config_path: Path | None, witnesses: Sequence[TextIO], bucket: bool, as_json: bool, no_record: bool
+) -> None:
+    """Check the audit log's chain from its first record to its last, against the heads that witnesses saw."""
+    from lockboard.adapters.store import SqlAudit, open_audit_engine
+    from lockboard.adapters.witness import read_heads, stdout_witness
+    from lockboard.wiring import utc_now
+
+    settings = _settings(config_path)
+    try:
+        heads = [head for file in witnesses for head in _heads_in(file, read_heads)]
+        heads += _heads_in_bucket(settings) if bucket else []
+        key = _audit_key(settings)
+        log = SqlAudit(open_audit_engine(settings.store_url), key, utc_now, stdout_witness(sys.stderr))
+        found = log.verify(heads)
+    except LockboardError as error:
+        _fail(error)
+    witnessed = max((head.seq for head in heads), default=None)
+    recorded, unrecorded = None, None
+    if found.ok and not no_record:
+        try:
+            recorded = log.append(_verified(found, witnessed)).seq
+        except LockboardError as error:
+            unrecorded = SettingsError(f"{error} (--no-record checks without recording it)")
+    result = {
+        "ok": found.ok,
+        "checked": found.checked,
+        "head": found.head._asdict() if found.head else None,
+        "bad_seq": found.bad_seq,
+        "problem": found.problem,
+        "tail_proven": found.tail_proven,
+        "witnessed": witnessed,
+        "recorded": recorded,
+    }
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _print_verification(found, witnessed, recorded)
+    if unrecorded:
+        _fail(unrecorded)
+    sys.exit(0 if found.ok else 1)
+
+
+def _audit_key(settings: Settings) -> bytes:
+    if settings.audit_key is None:
+        raise SettingsError(
+            "the audit key is not set: set LOCKBOARD_AUDIT_KEY or LOCKBOARD_AUDIT_KEY_FILE to the key that"
+            " the log was written with"
+        )
+    return settings.audit_key.encode()
+
+
+def _heads_in(file: TextIO, read_heads: Callable[[TextIO], list[Head]]) -> list[Head]:
+    try:
+        heads = read_heads(file)
+    except OSError as error:
+        raise SettingsError(f"--witness {file.name}: cannot be read: {error.strerror}") from None
+    if not heads:
+        raise SettingsError(f"--witness {file.name}: holds no head of an audit log, so it proves nothing")
+    return heads
+
+
+def _heads_in_bucket(settings: Settings) -> list[Head]:
+    from lockboard.adapters.aws import Access, open_session
+    from lockboard.adapters.witness import read_s3_heads
+
+    place = settings.audit
+    if not (place.witness_bucket and place.witness_region):
+        raise SettingsError("--witness-bucket: [audit] witness_bucket is not set, so there is none to read")
+    access = Access(region=place.witness_region, s3_endpoint_url=place.witness_endpoint_url)
+    heads = read_s3_heads(open_session(access).s3, place.witness_bucket, place.witness_prefix)
+    if not heads:
+        where = f"s3://{place.witness_bucket}/{place.witness_prefix}"
+        raise SettingsError(f"--witness-bucket: {where} holds no head of an audit log, so it proves nothing")
+    return heads
+
+
+def _verified(found: Verification, witnessed: int | None) -> Entry:
+    """The record of a verification that ended well."""
+    import pwd
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user ID without a name, as in a container
+        name = f"uid {os.getuid()}"
+    return Entry(
+        Kind.EVENT,
+        "verify",
+        Person(name, "command line", ""),
+        message=f"{found.checked} records are as they were written.",
+        facts={
+            "checked": found.checked,
+            "head": list(found.head) if found.head else None,
+            "tail_proven": found.tail_proven,
+            "witnessed": witnessed,
+        },
+    )
+
+
+def _print_verification(found: Verification, witnessed: int | None, recorded: int | None) -> None:
+    if not found.ok:
+        click.echo(f"THE AUDIT LOG WAS CHANGED. {found.problem[:1].upper()}{found.problem[1:]}.")
+        click.echo(f"The {found.checked} records before it are as they were written.")
+        click.echo(
+            "What to do: switch actions off. Keep a copy of the database, of its backups and of every"
+            " witness's lines. Compare the records from this one on with the newest backup that verifies, and"
+            " with CloudTrail. If it is record 1, the key may be another: try the one the log was made with."
+        )
+        return
+    head = f", head {found.head.mac}" if found.head else ""
+    click.echo(f"{found.checked} records are as they were written{head}.")
+    if witnessed is None:
+        click.echo(
+            "The tail is not provable without a witness: records cut off the end, or an older copy put back,"
+            " would not show. Give --witness FILE or --witness-bucket."
+        )
+    else:
+        click.echo(f"Nothing is missing up to record {witnessed}, the last that a witness saw.")
+    if recorded is not None:
+        click.echo(f"This verification is record {recorded}.")
 
 
 @main.command()
@@ -249,6 +406,8 @@ def serve(config_path: Path | None, host: str, port: int) -> None:
 @click.option("--no-team", is_flag=True, help="Without the background team that takes and releases locks.")
 def demo(host: str, port: int, no_team: bool) -> None:
     """Start the dashboard on an embedded estate: no AWS account, nothing to configure."""
+    from lockboard.supervisor import require_free, require_loopback
+
     try:
         from lockboard.demo.run import run
     except ImportError as error:
@@ -256,6 +415,8 @@ def demo(host: str, port: int, no_team: bool) -> None:
             SettingsError(f"the demo needs the emulator: install lockboard[demo] ({error.name} is missing)")
         )
     try:
+        require_loopback(host)
+        require_free(host, port)
         sys.exit(run(host=host, port=port, team=not no_team))
     except LockboardError as error:
         _fail(error)

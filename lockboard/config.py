@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lockboard.domain.audit import SHORTEST_KEY
 from lockboard.domain.errors import SettingsError
 from lockboard.domain.keys import DEFAULT_WORKSPACE_PREFIX, matcher
 from lockboard.domain.model import Backend, Policy
@@ -64,16 +65,26 @@ class DatabaseSettings(_Section):
 
 
 class ActionSettings(_Section):
-    """What Lockboard may change in AWS: nothing, in this version."""
+    """Whether Lockboard may change anything in AWS. Off unless switched on."""
 
     enabled: bool = False
 
-    @field_validator("enabled")
-    @classmethod
-    def _reads_only(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("must be false: this version of Lockboard reads and changes nothing in AWS")
-        return value
+
+class AuditSettings(_Section):
+    """Where the heads of the audit log go besides standard output, so that a cut tail shows."""
+
+    witness_bucket: str | None = Field(
+        default=None, min_length=3, max_length=2048, description="An S3 bucket with Object Lock"
+    )
+    witness_region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{3,40}$")
+    witness_prefix: str = Field(default="lockboard-audit/", max_length=512)
+    witness_endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
+
+    @model_validator(mode="after")
+    def _region_for_bucket(self) -> AuditSettings:
+        if self.witness_bucket and not self.witness_region:
+            raise ValueError("witness_bucket is given without witness_region: name the bucket's region")
+        return self
 
 
 class RefreshSettings(_Section):
@@ -112,6 +123,15 @@ class BackendSettings(_Section):
     workspace_key_prefix: str = DEFAULT_WORKSPACE_PREFIX
     sweep_every: Duration = timedelta(hours=1)
     role_arn: str | None = Field(default=None, pattern=r"^arn:[a-z-]+:iam::\d{12}:role/.+$")
+    actor_role_arn: str | None = Field(
+        default=None,
+        pattern=r"^arn:[a-z-]+:iam::\d{12}:role/.+$",
+        description="Role assumed for each action alone; without it actions use the reader's credentials",
+    )
+    actor_source_identity: bool = Field(
+        default=False,
+        description="Whether the person's name is also set as the source identity of an action's session",
+    )
     external_id: str | None = Field(default=None, min_length=2, max_length=1224)
     profile: str | None = None
     s3_endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
@@ -126,10 +146,12 @@ class BackendSettings(_Section):
 
     @model_validator(mode="after")
     def _role_for_external_id(self) -> BackendSettings:
-        if self.external_id and not self.role_arn:
+        if self.external_id and not (self.role_arn or self.actor_role_arn):
             raise ValueError(
                 "external_id is given without role_arn: name the role to assume, or leave external_id out"
             )
+        if self.actor_source_identity and not self.actor_role_arn:
+            raise ValueError("actor_source_identity is given without actor_role_arn: name the role it is for")
         return self
 
     def backend(self, settle: timedelta = timedelta(seconds=10)) -> Backend:
@@ -168,6 +190,7 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = DatabaseSettings()
     actions: ActionSettings = ActionSettings()
+    audit: AuditSettings = AuditSettings()
     refresh: RefreshSettings = RefreshSettings()
     web: WebSettings = WebSettings()
     backends: tuple[BackendSettings, ...] = Field(min_length=1)
@@ -200,6 +223,17 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _keys(self) -> Settings:
+        for name in ("secret_key", "audit_key"):
+            value = getattr(self, name)
+            variable = f"LOCKBOARD_{name.upper()}"
+            if value is not None and len(value.encode()) < SHORTEST_KEY:
+                raise ValueError(f"{variable}: must have at least {SHORTEST_KEY} bytes of random text")
+        if self.secret_key is not None and self.secret_key == self.audit_key:
+            raise ValueError("LOCKBOARD_SECRET_KEY and LOCKBOARD_AUDIT_KEY are equal: give each its own")
+        return self
+
     @property
     def store_url(self) -> str:
         """Where the inventory is kept: the environment before the file, else a SQLite file in the current
@@ -223,8 +257,10 @@ class SettingLine(NamedTuple):
     source: str
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load(path: Path | None, environ: Mapping[str, str], *, acts: bool = True) -> Settings:
     """Read the file, put the environment's secrets over it, and check everything.
+
+    acts: False for a command that only reads: it needs none of the keys that actions need.
 
     Raises:
         SettingsError: names the setting and says what is allowed.
@@ -252,9 +288,17 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         )
     data |= _secrets(environ)
     try:
-        return Settings(**data)
+        settings = Settings(**data)
     except ValidationError as error:
         raise SettingsError("\n".join(f"{chosen}: {line}" for line in _complaints(error))) from None
+    missing = [name for name in ("secret_key", "audit_key") if getattr(settings, name) is None]
+    if acts and settings.actions.enabled and missing:
+        variable = f"LOCKBOARD_{missing[0].upper()}"
+        raise SettingsError(
+            f"{chosen}: actions.enabled: needs {variable} (or {variable}_FILE): at least {SHORTEST_KEY} bytes"
+            " of random text, from `openssl rand -hex 32`"
+        )
+    return settings
 
 
 def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
@@ -304,7 +348,7 @@ def effective(settings: Settings, environ: Mapping[str, str]) -> list[SettingLin
     """Every setting with its value and where that came from; secrets masked."""
     lines: list[SettingLine] = []
     given = settings.model_dump(exclude_unset=True)
-    for section in ("database", "refresh", "actions", "web"):
+    for section in ("database", "refresh", "actions", "audit", "web"):
         values: dict[str, Any] = getattr(settings, section).model_dump()
         for name, value in values.items():
             source = "file" if name in given.get(section, {}) else "default"

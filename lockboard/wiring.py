@@ -5,21 +5,34 @@ Used by the command line and the web application.
 
 from __future__ import annotations
 
+import getpass
+import os
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TextIO
 
 from sqlalchemy import Engine
 
+from lockboard import __version__
 from lockboard.adapters.aws import Access, open_session
 from lockboard.adapters.dynamodb import DynamoLockTable
+from lockboard.adapters.hands import HandsOpener, Reach
 from lockboard.adapters.probe import Probe, probe_backend
+from lockboard.adapters.probe_writes import probe_writes
 from lockboard.adapters.s3 import S3States
-from lockboard.adapters.store import SqlBoard, SqlInventory, migrate, open_engine
+from lockboard.adapters.store import SqlAudit, SqlBoard, SqlInventory, migrate, open_audit_engine, open_engine
+from lockboard.adapters.witness import S3Witness, stdout_witness
 from lockboard.config import BackendSettings, Settings, default_folder
-from lockboard.domain.inventory import Inventory
+from lockboard.domain.audit import LOCKBOARD, Audit, Person
+from lockboard.domain.inventory import Board, Inventory
+from lockboard.domain.keys import PROBE_KEY
 from lockboard.domain.model import Backend
+from lockboard.domain.ports import Clock
+from lockboard.services.actions import Actions, Place
+from lockboard.services.reconcile import Reconciler
 from lockboard.services.refresh import Refresher
 
 
@@ -44,6 +57,13 @@ class OpenBackend:
         return probe_backend(
             open_session(self.access), settings.bucket, settings.dynamodb_table, settings.prefix
         )
+
+    def probe_writes(self) -> list[Probe]:
+        """Try every write that actions make, without changing anything."""
+        opener = HandsOpener({self.backend.name: _reach(self)}, time.monotonic)
+        key = self.settings.prefix + PROBE_KEY
+        hands = opener(self.backend.name, key, LOCKBOARD, str(uuid.uuid4()))
+        return probe_writes(hands, self.settings.bucket, self.settings.prefix)
 
     def refresher(self, inventory: Inventory) -> Refresher:
         return Refresher(self.backend, self.states, self.table, inventory, utc_now, time.monotonic)
@@ -77,6 +97,82 @@ def _open(settings: BackendSettings, settle: timedelta, sleep: Callable[[float],
     if settings.dynamodb_table:
         table = DynamoLockTable(clients.dynamodb, settings.dynamodb_table, utc_now, time.monotonic, sleep)
     return OpenBackend(settings, settings.backend(settle), access, states, table)
+
+
+def person_at(address: str) -> Person:
+    """Who acts while there is no sign-in: the user that runs Lockboard, since only loopback is served."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        name = f"uid {os.getuid()}"
+    return Person(name, "loopback", address)
+
+
+def open_audit(settings: Settings, stream: TextIO) -> SqlAudit | None:
+    """The audit log, whose heads go to `stream` and, where one is set, to a bucket; None without an audit
+    key.
+
+    The store has to be open already. Raises StoreError.
+    """
+    if settings.audit_key is None:
+        return None
+    witness = stdout_witness(stream)
+    place = settings.audit
+    if place.witness_bucket and place.witness_region:
+        access = Access(region=place.witness_region, s3_endpoint_url=place.witness_endpoint_url)
+        witness = S3Witness(
+            open_session(access).s3, place.witness_bucket, place.witness_prefix, witness, utc_now
+        )
+    return SqlAudit(open_audit_engine(settings.store_url), settings.audit_key.encode(), utc_now, witness)
+
+
+def places_of(opened: Sequence[OpenBackend]) -> dict[str, Place]:
+    """The readers of every backend, by name."""
+    return {item.backend.name: Place(item.backend, item.states, item.table) for item in opened}
+
+
+def open_actions(
+    settings: Settings,
+    opened: Sequence[OpenBackend],
+    board: Board,
+    audit: Audit | None,
+    *,
+    clock: Clock = utc_now,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Actions, Reconciler] | None:
+    """What may be done and what settles it after a death; None where actions are switched off.
+
+    `sleep` is how an action waits before it looks again at what became of a lost reply.
+    """
+    if not settings.actions.enabled or audit is None or settings.secret_key is None:
+        return None
+    hands = HandsOpener({item.backend.name: _reach(item) for item in opened}, time.monotonic)
+    places = places_of(opened)
+    actions = Actions(
+        board,
+        places,
+        audit,
+        hands,
+        secret=settings.secret_key,
+        clock=clock,
+        monotonic=time.monotonic,
+        sleep=sleep,
+        new_id=lambda: str(uuid.uuid4()),
+        version=__version__,
+    )
+    return actions, Reconciler(audit, places, hands, actions, clock)
+
+
+def _reach(item: OpenBackend) -> Reach:
+    settings = item.settings
+    return Reach(
+        item.access,
+        settings.bucket,
+        settings.prefix,
+        settings.dynamodb_table,
+        actor_role_arn=settings.actor_role_arn,
+        source_identity=settings.actor_source_identity,
+    )
 
 
 def open_store(settings: Settings) -> tuple[Engine, SqlInventory, SqlBoard]:

@@ -126,10 +126,31 @@ def test_check_prints_each_permission_versioning_and_the_clock(emulator: Emulato
     put_state(emulator, bucket, table, "a.tfstate")
     result = run("check", "--config", settings(tmp_path, emulator, bucket, table))
     assert result.exit_code == 0, result.output
-    assert "ok      s3:GetObjectVersion      read a.tfstate" in result.stdout
-    assert "ok      dynamodb:Scan            items found" in result.stdout
+    assert "ok      s3:GetObjectVersion            read a.tfstate" in result.stdout
+    assert "ok      dynamodb:Scan                  items found" in result.stdout
     assert "versioning: enabled" in result.stdout
     assert "clock: " in result.stdout
+
+
+def test_check_tries_the_writes_of_actions_only_where_they_are_switched_on(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    bucket, table = emulator.make_bucket(versioned=True), emulator.make_table()
+    config = settings(tmp_path, emulator, bucket, table)
+    reads = run("check", "--config", config)
+    Path(config).write_text(f"{Path(config).read_text('utf-8')}\n[actions]\nenabled = true\n", "utf-8")
+    keys = {"LOCKBOARD_SECRET_KEY": "s" * 32, "LOCKBOARD_AUDIT_KEY": "a" * 32}
+    writes = CliRunner(env=keys).invoke(main, ["check", "--config", str(config)])
+
+    assert "PutItem" not in reads.stdout
+    assert writes.exit_code == 0, writes.output
+    for line in (
+        "ok      s3:PutObject, s3:DeleteObject  conditions on .tflock are honoured",
+        "ok      s3:PutObject                   allowed on state keys",
+        "ok      dynamodb:DeleteItem            allowed in a transaction",
+    ):
+        assert line in writes.stdout
+    assert emulator.s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
 def test_check_says_what_is_missing(emulator: Emulator, tmp_path: Path) -> None:

@@ -42,13 +42,15 @@ def test_a_minimal_file_has_sound_defaults(tmp_path: Path) -> None:
         (GOOD + "stale_after = 3600", "backends[0].stale_after", "a number and a unit"),
         (GOOD + "include = []", "backends[0].include", "at least one pattern"),
         (GOOD + 'external_id = "abc"', "backends[0]", "without role_arn"),
+        (GOOD + "actor_source_identity = true", "backends[0]", "without actor_role_arn"),
         (GOOD + 'role_arn = "admin"', "backends[0].role_arn", "must look like"),
         (GOOD + 's3_endpoint_url = "localhost"', "backends[0].s3_endpoint_url", "must look like"),
         (GOOD.replace('region = "ap-northeast-2"', ""), "backends[0].region", "is missing"),
         (GOOD.replace("ap-northeast-2", "Seoul!"), "backends[0].region", "must look like"),
         (GOOD + GOOD, "backends", "'prod-kr' is used twice"),
         (GOOD + GOOD.replace("prod-kr", "other"), "backends", "same bucket and prefix"),
-        ("[actions]\nenabled = true\n" + GOOD, "actions.enabled", "must be false"),
+        ("[actions]\nenabled = true\n" + GOOD, "actions.enabled", "needs LOCKBOARD_SECRET_KEY"),
+        (GOOD + '[audit]\nwitness_bucket = "heads"\n', "audit", "name the bucket's region"),
         ('[refresh]\nevery = "0s"\n' + GOOD, "refresh.every", "between 1s and 1d"),
         ('audit_key = "0123456789"\n' + GOOD, "audit_key", "LOCKBOARD_AUDIT_KEY"),
         ("", "backends", "is missing"),
@@ -98,6 +100,38 @@ def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
     environ = {"LOCKBOARD_SECRET_KEY": "a", "LOCKBOARD_SECRET_KEY_FILE": "b"}
     with pytest.raises(SettingsError, match="both set"):
         load(write(tmp_path, GOOD), environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        (
+            {"LOCKBOARD_SECRET_KEY": "short", "LOCKBOARD_AUDIT_KEY": "a" * 32},
+            "LOCKBOARD_SECRET_KEY: must have",
+        ),
+        (
+            {"LOCKBOARD_SECRET_KEY": "s" * 32, "LOCKBOARD_AUDIT_KEY": "short"},
+            "LOCKBOARD_AUDIT_KEY: must have",
+        ),
+        ({"LOCKBOARD_SECRET_KEY": "s" * 32, "LOCKBOARD_AUDIT_KEY": "s" * 32}, "give each its own"),
+        ({"LOCKBOARD_SECRET_KEY": "s" * 32}, "needs LOCKBOARD_AUDIT_KEY"),
+    ],
+)
+def test_actions_need_two_long_keys_that_differ(tmp_path: Path, environ: dict[str, str], said: str) -> None:
+    config = write(tmp_path, "[actions]\nenabled = true\n" + GOOD)
+    with pytest.raises(SettingsError) as caught:
+        load(config, environ)
+    assert said in str(caught.value)
+    assert "short" not in str(caught.value)
+
+    assert load(config, {"LOCKBOARD_SECRET_KEY": "s" * 32, "LOCKBOARD_AUDIT_KEY": "a" * 32}).actions.enabled
+
+
+def test_a_command_that_only_reads_needs_no_keys(tmp_path: Path) -> None:
+    config = write(tmp_path, "[actions]\nenabled = true\n" + GOOD)
+    assert load(config, {}, acts=False).actions.enabled
+    with pytest.raises(SettingsError, match="must have at least"):
+        load(config, {"LOCKBOARD_AUDIT_KEY": "short"}, acts=False)
 
 
 def test_a_missing_secret_file_is_named(tmp_path: Path) -> None:
