@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from lockboard.domain.bodies import Body, BodyKind
+from lockboard.domain.commands import Command, commands_of
 from lockboard.domain.digests import Digest
 from lockboard.domain.holders import OWN_OPERATION_LIMIT, age_of, held_locks
 from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id
@@ -197,7 +198,7 @@ class Plan:
     accept_serial: str = ""
     consequences: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
-    commands: tuple[tuple[str, str], ...] = ()
+    commands: tuple[Command, ...] = ()
 
     @property
     def writes_s3(self) -> bool:
@@ -280,7 +281,7 @@ def completed(plan: Plan, situation: Situation) -> Plan:
     why = plan.confirm_why or ("This key is protected by the settings." if situation.policy.protected else "")
     name = confirm_name(situation.seen.key, situation.state_id) if why else ""
     plan = replace(plan, table=situation.table, confirm=name, confirm_why=why)
-    return replace(plan, calls=calls_of(plan))
+    return replace(plan, calls=calls_of(plan), commands=commands_of(plan))
 
 
 def never(situation: Situation) -> Refused | None:
@@ -352,7 +353,6 @@ def _force_unlock(wanted: Wanted, seen: Observation, verdict: Verdict, versionin
         releases=chosen,
         confirm_why=_why_unlock_is_risky(verdict, chosen),
         consequences=_unlock_consequences(verdict, chosen),
-        commands=_unlock_commands(chosen),
     )
 
 
@@ -396,20 +396,6 @@ def _unlock_consequences(verdict: Verdict, chosen: tuple[Lock, ...]) -> tuple[st
     if all(lock.readable for lock in chosen) and not other_stays:
         said.append("You can put the lock back for 15 minutes, if nobody has locked by then.")
     return tuple(said)
-
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII)
-
-
-def _unlock_commands(chosen: tuple[Lock, ...]) -> tuple[tuple[str, str], ...]:
-    ids = {lock.info.id for lock in chosen if lock.info and _UUID.match(lock.info.id)}
-    return tuple(
-        (
-            "Terraform's own, which compares the ID and then deletes whatever is there",
-            f"terraform force-unlock {found}",
-        )
-        for found in sorted(ids)
-    )
 
 
 # ---------------------------------------------------------------- digest

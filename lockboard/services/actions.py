@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from lockboard.domain.audit import (
     Record,
     Result,
 )
-from lockboard.domain.errors import LockboardError, ReadError
+from lockboard.domain.errors import LockboardError, ReadError, StoreError
 from lockboard.domain.inventory import Board, StateRow
 from lockboard.domain.model import Action, Backend, History, Observation, Verdict
 from lockboard.domain.plans import Plan, Refused, Situation, Wanted, plan_for
@@ -215,7 +216,8 @@ class Actions:
         assert wanted is not None
         return plan_for(wanted, reading.situation)
 
-    def _read(self, state_id: str, wanted: Wanted) -> _Reading:
+    def _read(self, state_id: str, wanted: Wanted, *, keep: bool = True) -> _Reading:
+        """keep: also for the pages. Not on the way to a change, which a slow store must not hold up."""
         row = self._board.state(state_id)
         place = self._places.get(row.backend) if row else None
         if row is None or place is None:
@@ -226,7 +228,8 @@ class Actions:
         investigator = Investigator(place.backend, place.states, place.table)
         seen, memo = investigator.fresh(key, memos.load(row.memo), now, versions=VERSIONS_READ)
         fresh, verdict = judge(seen, memo, place.backend, now, "", rechecked=True)
-        self._board.put(fresh)
+        if keep:
+            self._board.put(fresh)
         seen = _with_body(seen, wanted.version_id, place.states)
         policy, versioning = place.backend.policy_for(key), place.states.versioning()
         situation = Situation(seen, verdict, policy, now, fresh.id, place.backend.table, versioning)
@@ -249,7 +252,7 @@ class Actions:
             return self._replayed(ticket.action_id)
         if self._halted.is_set():
             raise Halted("An earlier outcome could not be recorded yet. Nothing is changed until it is.")
-        reading = self._read(state_id, ticket.wanted)
+        reading = self._read(state_id, ticket.wanted, keep=False)
         if self._audit.of_action(ticket.action_id):
             # The same form, sent twice, has begun meanwhile: what was read may be its own doing.
             return self._replayed(ticket.action_id)
@@ -366,14 +369,14 @@ class Actions:
         """The row as it is now, for the pages; the next refresh finds it in any case."""
         try:
             self._read(reading.row.id, Wanted(Action.FORCE_UNLOCK))
-        except (ReadError, UnknownState):
+        except (ReadError, StoreError, UnknownState):
             return
 
     def _again(self, person: Person, ticket: _Ticket, undoes: Record | None) -> Prepared | None:
         wanted = None if undoes else ticket.wanted
         try:
             return self._prepared(person, self._read(ticket.state_id, ticket.wanted), wanted, undoes)
-        except (ReadError, UnknownState):
+        except (ReadError, StoreError, UnknownState):
             return None
 
     # ------------------------------------------------------------ what is recorded
@@ -394,6 +397,8 @@ class Actions:
         facts = {"wanted": [*_fields(ticket.wanted)], "undoes": ticket.undoes, "lockboard": self._version}
         entry = self._entry(Kind.REFUSAL, name, person, ticket, reading, form, facts=facts)
         record = self._audit.append(replace(entry, result=result.value, message=why))
+        with suppress(StoreError):  # the next refresh finds it in any case
+            self._board.put(reading.row)
         prepared = None
         if moved:
             prepared = self._prepared(person, reading, None if undoes else ticket.wanted, undoes)

@@ -151,8 +151,13 @@ class Performer:
             receipt = self._take(store, text, None, "put-back")
             if receipt.sent is not Sent.DONE:
                 for earlier, taken in reversed(done):
-                    self._let_go_one(earlier, text, taken.etag, None)
-                raise _Stopped(*_not_taken(receipt, store, "The lock was not put back"))
+                    undone = self._let_go_one(earlier, text, taken.etag, None)
+                    if undone.sent in (Sent.FAILED, Sent.UNSETTLED):
+                        why = f"The {_place(earlier)} was put back, but not the {_place(store)}."
+                        raise _Stopped(
+                            Result.FAILED, f"{why} Force-unlock it, or put back the other by hand."
+                        )
+                raise _Stopped(*_not_taken(receipt, store, "The lock was not put back", "as it was"))
             done.append((store, receipt))
         return "The lock was put back as it was."
 
@@ -289,6 +294,8 @@ class Performer:
         if self.plan.digest:
             said.append(self._change_digest(restored=bool(said)))
         self._read_after()
+        if self.plan.over:
+            said.append("The lock that was taken over is gone.")
         return " ".join(said)
 
     def _restore(self) -> str:
@@ -429,14 +436,16 @@ def _place(store: LockStore) -> str:
     return "lock item in DynamoDB" if store is LockStore.DYNAMODB else ".tflock object"
 
 
-def _not_taken(receipt: Receipt, store: LockStore, what: str) -> tuple[Result, str]:
+def _not_taken(
+    receipt: Receipt, store: LockStore, what: str, appears: str = "as Lockboard's own"
+) -> tuple[Result, str]:
     if receipt.sent is Sent.LOST:
         return Result.REFUSED, f"{what}: another lock stands there now ({_place(store)}). Nothing was done."
     if receipt.sent is Sent.FAILED:
         return Result.FAILED, f"{what}: {receipt.detail}. Nothing was done."
     why = (
-        f"{what}: AWS's reply about the {_place(store)} was lost. The lock may yet appear, as"
-        " Lockboard's own."
+        f"{what}: AWS's reply about the {_place(store)} was lost. The lock may yet appear, {appears}:"
+        " look again."
     )
     return Result.UNKNOWN, why
 

@@ -13,6 +13,7 @@ from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.diagnose import diagnose
 from lockboard.domain.digests import Digest
 from lockboard.domain.holders import held_locks
+from lockboard.domain.locks import lock_from_item
 from lockboard.domain.model import (
     Action,
     Content,
@@ -191,6 +192,21 @@ def test_two_plans_have_one_fingerprint_only_if_they_do_the_same(rnd: Random) ->
         replace(plan, releases=plan.releases[1:]) if plan.releases else replace(plan, held=not plan.held),
     ):
         assert changed.fingerprint() != plan.fingerprint()
+
+
+def test_a_plan_that_became_risky_is_another_plan() -> None:
+    """The other half of a split lock was released meanwhile, or the dead run wrote: nobody saw that page."""
+    lock = lock_from_item({"S": json.dumps({"ID": "one", "Who": "kim"})})
+    state = StateObject("e" * 32, 9, NOW, "v2", None, Body("e" * 32, 9, BodyKind.STATE, None, 4, 2, "one"))
+    seen = Observation("dev", "b", "server/terraform.tfstate", state, None, lock, None, has_table=True)
+    fingerprints = set()
+    for status in (LockStatus.LOCK_STALE, LockStatus.LOCKED_ACTIVE, LockStatus.LOCK_SPLIT):
+        verdict = replace(diagnose(seen, POLICY, NOW), lock=status)
+        plan = plan_of(Wanted(Action.FORCE_UNLOCK, "dynamodb"), seen, verdict)
+        assert isinstance(plan, Plan)
+        fingerprints.add(plan.fingerprint())
+
+    assert len(fingerprints) == 3
 
 
 @pytest.mark.parametrize(
