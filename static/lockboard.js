@@ -3,6 +3,7 @@
   const root = document.documentElement;
   const at = (id) => document.getElementById(id);
   const region = () => at("region");
+  const mine = Intl.DateTimeFormat().resolvedOptions().timeZone;
   root.classList.add("scripted");
 
   // Ages: the server writes them once, here they go on. The spelling is the server's.
@@ -19,7 +20,11 @@
     return parts.filter(Boolean).join(" ");
   };
   const age = (iso) => (Date.now() - Date.parse(iso)) / 1000;
-  const ages = () => document.querySelectorAll(".ago").forEach((e) => { const text = span(age(e.dateTime)); if (e.textContent !== text) e.textContent = text; });
+  const tell = (e, text) => { if (e.textContent !== text) e.textContent = text; };
+  const ages = () => {
+    document.querySelectorAll(".ago").forEach((e) => tell(e, span(age(e.dateTime))));
+    document.querySelectorAll("[data-here]").forEach((e) => tell(e, e.dataset.here && root.dataset.zone !== mine ? `; ${new Date(e.dataset.here).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })} here` : ""));
+  };
 
   let dataAt = "", missed = 0, waiting = 0, calmUntil = 0, touched = 0, timer = 0, focused = false, gone = false;
   const pace = Number(root.dataset.refresh) * 1000;
@@ -41,7 +46,7 @@
     if (gone) text = "This key is no longer in the inventory. What you see was true before.";
     else if (missed >= 3) text = "Lockboard does not answer. What you see was true " + (dataAt ? span(age(dataAt)) + " ago." : "some time ago.");
     else if (old && !at("old")) text = "This data is " + span(age(dataAt)) + " old. The refresher may have stopped.";
-    if (note.textContent !== text) note.textContent = text;
+    tell(note, text);
     note.hidden = !text;
     at("lamp")?.classList.toggle("lost", gone || missed >= 3 || Boolean(old || r.querySelector(":scope > .notice")));
   };
@@ -96,14 +101,21 @@
 
   addEventListener("htmx:config:request", (e) => {
     const ctx = e.detail.ctx;
+    if (ctx.sourceElement.id === "deed") { at("said").textContent = "Sent. Waiting for the answer."; at("lost").hidden = at("oops").hidden = true; }
     if (ctx.sourceElement.id !== "pulse") return;
     const r = region();
     if (!r || document.hidden) return e.preventDefault();
     ctx.request.action = r.dataset.pulse;
     ctx.request.body.set("rev", r.dataset.rev);
   });
+  // An error that is not Lockboard's own, and no answer at all, say nothing of what became of an action.
+  const lost = () => { const note = at("lost"); note.hidden = false; note.focus(); };
   addEventListener("htmx:after:request", (e) => {
     const { sourceElement: from, response } = e.detail.ctx;
+    if (from.id === "deed") {
+      if (response.status >= 400 && !response.headers.get("Lockboard-Answer")) { e.preventDefault(); lost(); }
+      return;
+    }
     const ours = from.id === "pulse" || from.id === "region";
     if (from.id === "region" && response.status === 404) { gone = true; clearTimeout(timer); }
     if (response.status >= 400) { if (ours) missed += 1; else at("said").textContent = `The server answered ${response.status}.`; }
@@ -112,11 +124,12 @@
     dataAt = response.headers.get("Lockboard-Data-At") || dataAt;
     clock();
   });
-  addEventListener("htmx:error", (e) => { const id = e.detail.ctx?.sourceElement?.id; if (id) { missed += id === "pulse" || id === "region" ? 1 : 3; clock(); } });
+  addEventListener("htmx:error", (e) => { const id = e.detail.ctx?.sourceElement?.id; if (id === "deed") lost(); else if (id) { missed += id === "pulse" || id === "region" ? 1 : 3; clock(); } });
   addEventListener("lb:changed", (e) => { calmUntil = Date.now() + 60000; count(e.detail.attention); offer(e.detail.rows); next(); });
   addEventListener("htmx:before:swap", () => { focused = Boolean(region()?.contains(document.activeElement)); });
   addEventListener("htmx:after:swap", (e) => {
     const r = region();
+    if (!r) ages();
     if (!r || e.detail.ctx.sourceElement.id === "pulse") return;
     dataAt = r.dataset.at || dataAt;
     count(r.dataset.attention);
@@ -126,6 +139,7 @@
     ages(); clock();
     if (focused && document.activeElement === document.body) r.querySelector("h1")?.focus({ preventScroll: true });
   });
+  addEventListener("pageshow", (e) => { if (e.persisted && at("deed")) location.reload(); });
   document.addEventListener("visibilitychange", () => { clearTimeout(timer); if (!document.hidden) { ages(); clock(); look(); } });
   for (const kind of ["pointermove", "pointerdown", "keydown", "scroll"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true, capture: true });
 
@@ -138,6 +152,8 @@
       e.preventDefault();
       htmx.ajax("GET", link.getAttribute("href"), { source: "#go", target: "#region", swap: link.closest(".pager") ? "outerMorph show:top" : "outerMorph" });
     }
+    const reason = e.target.closest("[data-reason]");
+    if (reason) { at("reason").value = reason.dataset.reason; at("said").textContent = `Reason: ${reason.dataset.reason}`; }
     if (e.target.closest("#pill")) refresh();
     if (e.target.closest("#pause")) { paused = !paused; sessionStorage.setItem("paused", paused ? "1" : "0"); pause(); if (!paused) look(); }
     if (e.target.closest("#my-zone")) { at("zone").value = at("my-zone").dataset.zone; at("zone").focus(); }
@@ -164,7 +180,7 @@
   });
 
   document.addEventListener("DOMContentLoaded", () => {
-    const r = region(), mine = Intl.DateTimeFormat().resolvedOptions().timeZone, button = at("my-zone");
+    const r = region(), button = at("my-zone");
     touched = Date.now();
     dataAt = r?.dataset.at || at("data-at")?.dateTime || "";
     if (button && [...at("zone").options].some((o) => o.value === mine)) { button.dataset.zone = mine; button.textContent = `Use ${mine}, as this computer`; button.hidden = false; }
@@ -175,6 +191,7 @@
       e.preventDefault();
       location.assign("/find?q=" + encodeURIComponent(text.slice(0, 2500)));
     });
+    document.querySelector("[autofocus]")?.focus();
     pause(); ages(); clock(); next();
     setInterval(() => { if (!document.hidden) { clock(); ages(); } }, 1000);
   });

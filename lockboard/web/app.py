@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from flask import Flask, Response, abort, request, send_from_directory
 from jinja2 import StrictUndefined
 
+from lockboard.domain.audit import Audit, Person
 from lockboard.domain.errors import StoreError
 from lockboard.domain.inventory import Board, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.ports import Clock
-from lockboard.web import board, detail, errors, exports, lookup, pages
+from lockboard.services.actions import Actions
+from lockboard.web import audit, board, detail, errors, exports, lookup, pages, recovery
 from lockboard.web.desk import Assets, Desk, SettingLine, set_up_templates
 from lockboard.web.live import Pages, Watch
 from lockboard.web.security import LOOPBACK, SecurityHeaders, guard
@@ -28,6 +31,7 @@ ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
 
 LARGEST_REQUEST = 64 * 1024
 _FOR_EVER = "public, max-age=31536000, immutable"
+_NOBODY = partial(Person, "unknown", "none")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Services:
 
     recheck: (backend's name, state's id) -> the fresh row, already stored; raises ReadError.
     settings: the configuration in force, fit to show.  refresh_every: how often the refresher looks.
+    who: (address of the browser) -> the person behind it.  audit: the log; None where no audit key is set.
+    actions: what may be done; None while actions are switched off.
     """
 
     board: Board
@@ -45,6 +51,9 @@ class Services:
     clock: Clock
     refresh_every: timedelta
     version: str
+    who: Callable[[str], Person] = _NOBODY
+    audit: Audit | None = None
+    actions: Actions | None = None
 
 
 def build_app(
@@ -76,15 +85,21 @@ def build_app(
         icons=assets.url("icons.svg"),
         watch=Watch(services.board, services.backends, monotonic),
         pages=Pages(),
+        who=services.who,
+        audit=services.audit,
+        actions=services.actions,
     )
     set_up_templates(app, assets, services.version)
+    app.jinja_env.globals["may_act"] = services.actions is not None
     guard(app, trusted_hosts)
     errors.set_up(app)
     for blueprint in (
         board.blueprint(desk),
         detail.blueprint(desk),
+        recovery.blueprint(desk),
         lookup.blueprint(desk),
         exports.blueprint(desk),
+        audit.blueprint(desk),
         pages.blueprint(desk, services.settings),
     ):
         app.register_blueprint(blueprint)

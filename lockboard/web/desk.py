@@ -12,9 +12,11 @@ from typing import NamedTuple
 from flask import Flask, Response, current_app, request
 from markupsafe import Markup, escape
 
+from lockboard.domain.audit import Audit, Person
 from lockboard.domain.inventory import BackendReport, Board, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.ports import Clock
+from lockboard.services.actions import Actions
 from lockboard.web.live import PLACEHOLDER, Pages, Snapshot, Watch
 from lockboard.web.prefs import preferences, zone
 from lockboard.web.security import NONCE
@@ -61,6 +63,9 @@ class Desk:
     icons: str
     watch: Watch
     pages: Pages
+    who: Callable[[str], Person]
+    audit: Audit | None
+    actions: Actions | None
     tallies: dict[int, tuple[Mapping[str, int], Mapping[str, int]]] = field(default_factory=dict)
     controls: dict[Hashable, Mapping[str, object]] = field(default_factory=dict)
     strips: dict[Hashable, Strip] = field(default_factory=dict)

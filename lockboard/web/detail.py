@@ -2,65 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote_plus
 
 from flask import Blueprint, Response, abort, redirect, request
 
+from lockboard.domain.audit import AuditError, Kind
 from lockboard.domain.errors import AccessDenied, ReadError
 from lockboard.domain.inventory import StateRow
-from lockboard.domain.words import ACTION_WORDS, CONTENT_WORDS, EFFECT_WORDS, LOCK_WORDS
+from lockboard.domain.model import Action, LockStatus
+from lockboard.domain.plans import RESTORABLE
+from lockboard.domain.text import shown
+from lockboard.domain.words import ACTION_WORDS
 from lockboard.web.asked import Asked, asked
+from lockboard.web.audit import audit_lines, undoing
+from lockboard.web.audit_words import action_title, mark_of
 from lockboard.web.board import fingerprint_of, neighbours
 from lockboard.web.desk import Desk, answer, favicon, render_region
-from lockboard.web.marks import SEVERITY_TITLES, content_mark, effect_mark, lock_mark, tone_of
-from lockboard.web.rows import operation_words, split_key
-from lockboard.web.times import NEVER, Moment, Times, size
+from lockboard.web.facts import Entry, entries, key_facts, text_of, versions_of
+from lockboard.web.marks import content_mark, lock_mark
+from lockboard.web.times import NEVER, Moment, Times
+from lockboard.web.ways import WAYS, way_to
 
-Entry = Mapping[str, Any]
-
-_OBJECT = (
-    "exists",
-    "version_id",
-    "etag",
-    "size",
-    "last_modified",
-    "md5",
-    "serial",
-    "lineage",
-    "resources",
-    "terraform_version",
-    "encrypted",
-)
-_DIGEST = ("present", "valid", "value", "problem")
-_LOCK = (
-    "store",
-    "readable",
-    "id",
-    "operation",
-    "who",
-    "version",
-    "created",
-    "acquired",
-    "since",
-    "path",
-    "problem",
-    "raw",
-)
-_VERSION = (
-    "version_id",
-    "last_modified",
-    "size",
-    "delete_marker",
-    "latest",
-    "md5",
-    "serial",
-    "lineage",
-    "resources",
-    "names_digest",
-)
-_STORES = {"dynamodb": "DynamoDB item", "tflock": ".tflock object"}
+_LARGEST_SEQ = 2**63 - 1
 
 
 def blueprint(desk: Desk) -> Blueprint:
@@ -69,11 +33,11 @@ def blueprint(desk: Desk) -> Blueprint:
 
     @pages.get("/s/<state_id>")
     def state(state_id: str) -> Response:
-        return _page(desk, _row(desk, state_id), asked(request.args))
+        return _page(desk, known_row(desk, state_id), asked(request.args))
 
     @pages.post("/s/<state_id>/recheck")
     def recheck(state_id: str) -> Response:
-        row, wanted = _row(desk, state_id), asked(request.form)
+        row, wanted = known_row(desk, state_id), asked(request.form)
         try:
             desk.recheck(row.backend, row.id)
         except ReadError as error:
@@ -86,7 +50,8 @@ def blueprint(desk: Desk) -> Blueprint:
     return pages
 
 
-def _row(desk: Desk, state_id: str) -> StateRow:
+def known_row(desk: Desk, state_id: str) -> StateRow:
+    """The row of this address; ends the request with 404 where there is none."""
     row = desk.board.state(state_id) if len(state_id) <= 64 else None
     if row is None:
         abort(
@@ -98,7 +63,8 @@ def _row(desk: Desk, state_id: str) -> StateRow:
 
 def _page(desk: Desk, row: StateRow, wanted: Asked, error: ReadError | None = None) -> Response:
     context = detail_page(desk, row, wanted)
-    context["failure"] = _failure(error) if error else None
+    context["failure"] = read_failure(error) if error else None
+    context["told"] = None if error else _told(desk, row, request.args.get("done", ""))
     html = render_region("state/state.html", "state/_region.html", **context)
     return answer(html, 502 if error else 200)
 
@@ -108,17 +74,13 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
     snapshot, times, doc = desk.watch.snapshot(), desk.times(), row.document
     health = desk.health(snapshot, times)
     report = next((r for r in snapshot.reports if r.backend == row.backend), None)
-    content, lock, plan = content_mark(row.content), lock_mark(row.lock), effect_mark(row.terraform)
     before, after = neighbours(desk.board, row.id, wanted, times)
-    key, attention = _text(doc, "key") or row.key, desk.counted(snapshot)[0].get("attention", 0)
-    digest, held = whole(doc.get("digest"), _DIGEST), [_lock(entry, times) for entry in _list(doc, "locks")]
-    raw_key = _text(doc, "raw_key")
+    attention = desk.counted(snapshot)[0].get("attention", 0)
+    facts = key_facts(desk, row, times)
+    offer = _Offer(row, wanted.but().string(), acts=desk.actions is not None and row.backend in desk.backends)
     return {
-        "row": row,
-        "key": key,
-        "copy_key": key if raw_key == key else "",
-        "split": split_key(key),
-        "title": f"{split_key(key)[1]} · {row.backend} · Lockboard",
+        **facts,
+        "title": f"{facts['split'][1]} · {row.backend} · Lockboard",
         "icon": favicon(attention),
         "attention": attention,
         "snapshot": snapshot,
@@ -128,35 +90,23 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
         "canonical": wanted.but().url(f"/s/{row.id}"),
         "hidden": wanted.but().pairs(),
         "list_url": wanted.but().url(),
-        "beside": Asked(view="all", backend=row.backend, prefix=split_key(key)[0]).url(),
+        "beside": Asked(view="all", backend=row.backend, prefix=facts["split"][0]).url(),
         "previous": before,
         "next": after,
-        "tone": tone_of(row.rank),
-        "severity": SEVERITY_TITLES.get(tone_of(row.rank), "Not known"),
-        "content": content,
-        "lock": lock,
-        "plan": plan,
-        "content_words": CONTENT_WORDS.get(row.content),
-        "lock_words": LOCK_WORDS.get(row.lock),
-        "plan_meaning": EFFECT_WORDS[row.terraform].meaning if row.terraform in EFFECT_WORDS else "",
-        "bucket": _text(doc, "bucket"),
-        "workspace": _text(doc, "workspace"),
-        "protected": bool(doc.get("protected")),
-        "object": _object(doc, times),
-        "digest": digest,
-        "relation": _relation(row, digest),
-        "locks": held,
-        "others": _others(desk, row),
-        "remedies": [_remedy(entry) for entry in _list(doc, "remedies")],
-        "dangers": [str(danger) for danger in _list(doc, "dangers", str)],
-        "evidence": [(str(e.get("fact", "")), str(e.get("source", ""))) for e in _list(doc, "evidence")],
-        "prints": _text(doc, "prints"),
-        "commands": [(str(c.get("label", "")), str(c.get("command", ""))) for c in _list(doc, "commands")],
-        "versions": _versions(doc, times),
-        "restore": _to_restore(_list(doc, "remedies")),
+        "locks": [{**held, "unlock": offer.unlock(held, facts["locks"])} for held in facts["locks"]],
+        "remedies": [_remedy(entry, offer) for entry in entries(doc, "remedies")],
+        "acts": offer.acts,
+        "dangers": [str(danger) for danger in entries(doc, "dangers", str)],
+        "prints": text_of(doc, "prints"),
+        "commands": [(str(c.get("label", "")), str(c.get("command", ""))) for c in entries(doc, "commands")],
+        "versions": [
+            {**found, "href": offer.restore(found, facts["object"])} for found in versions_of(doc, times)
+        ],
+        "restore": _to_restore(entries(doc, "remedies")),
         "versions_known": isinstance(doc.get("versions"), list),
         "versions_complete": bool(doc.get("versions_complete")),
         "timeline": _timeline(desk, row, times),
+        "audited": audit_lines(desk, row.id, times),
         "settles": times.of(doc.get("settles_at")),
         "checked": _checked(doc, report.data_at if report else None, times),
         "late": next((moment for r, moment in health.unread if r.backend == row.backend), None),
@@ -164,69 +114,84 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
     }
 
 
-def whole(entry: object, names: Sequence[str]) -> dict[str, Any]:
-    """The entry with every name, None where it has none."""
-    found = entry if isinstance(entry, Mapping) else {}
-    return {name: found.get(name) for name in names}
+# ---------------------------------------------------------------- ways out
 
 
-def _list(doc: Entry, name: str, kind: type = Mapping) -> list[Any]:
-    found = doc.get(name)
-    return (
-        [entry for entry in found if isinstance(entry, kind)]
-        if isinstance(found, Sequence) and not isinstance(found, str)
-        else []
+class _Offer:
+    """Where the actions on one key are confirmed; "" for what is not offered. query: the reader's list."""
+
+    def __init__(self, row: StateRow, query: str, *, acts: bool) -> None:
+        self.acts, self._row, self._query = acts, row, query
+        self._remedies = {str(entry.get("action")) for entry in entries(row.document, "remedies")}
+
+    def way(self, action: str, store: str = "", version: str = "") -> str:
+        if not self.acts:
+            return ""
+        return way_to(self._row.id, action, store=store, version=version, query=self._query)
+
+    def unlock(self, held: Entry, locks: Sequence[Entry]) -> str:
+        """One of two locks that differ is named by its store."""
+        if self._row.lock == LockStatus.KEY_COLLISION:
+            return ""
+        names = {lock["id"] if lock["readable"] else lock["store"] for lock in locks}
+        return self.way(Action.FORCE_UNLOCK, store=str(held["store"] or "") if len(names) > 1 else "")
+
+    def restore(self, version: Entry, current: Entry) -> str:
+        """Of a version with other bytes than stand now; under a dead holder's lock by taking it over."""
+        same = current["exists"] and (
+            version["latest"] or (version["md5"] and version["md5"] == current["md5"])
+        )
+        if same or version["delete_marker"] or not version["size"] or version["strange"]:
+            return ""
+        if self._row.content not in RESTORABLE:
+            return ""
+        if self._row.lock == LockStatus.UNLOCKED:
+            return self.way(Action.RESTORE_VERSION, version=str(version["version_id"] or ""))
+        if Action.TAKE_OVER in self._remedies:
+            return self.way(Action.TAKE_OVER, version=str(version["version_id"] or ""))
+        return ""
+
+
+def _told(desk: Desk, row: StateRow, done: str) -> dict[str, Any] | None:
+    """What became of the attempt that led here, from its record; None for a record of another state."""
+    if desk.audit is None or not (done.isascii() and done.isdecimal() and len(done) < 20):
+        return None
+    try:
+        found = desk.audit.record(int(done)) if 0 < int(done) <= _LARGEST_SEQ else None
+        if found is None or found.entry.state_id != row.id or found.entry.kind is Kind.EVENT:
+            return None
+        attempt = desk.audit.of_action(found.entry.action_id) if found.entry.kind is Kind.INTENT else [found]
+    except AuditError:
+        return None
+    found = attempt[-1]
+    still_open = found.entry.kind is Kind.INTENT
+    text = (
+        "Its outcome is not recorded yet. Reload this page in a minute."
+        if still_open
+        else found.entry.message
     )
-
-
-def _text(doc: Entry, name: str) -> str:
-    value = doc.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _object(doc: Entry, times: Times) -> dict[str, Any]:
-    found = whole(doc.get("object"), _OBJECT)
-    return {**found, "written": times.of(found["last_modified"]), "size_words": size(found["size"])}
-
-
-def _lock(entry: Entry, times: Times) -> dict[str, Any]:
-    found = whole(entry, _LOCK)
-    acquired = times.of(found["acquired"])
-    who = found["who"] if isinstance(found["who"], str) else ""
+    way = undoing(desk, found, desk.times())
     return {
-        **found,
-        "where": _STORES.get(str(found["store"]), "lock record"),
-        "who": who,
-        "work": operation_words(found["operation"]) if isinstance(found["operation"], str) else "",
-        "since": times.of(found["since"]),
-        "clock": "by S3's clock" if acquired.iso else "by the holder's own clock",
-        "holder_href": f"/states?view=all&holder={quote_plus(who, errors='replace')}" if who else "",
+        "mark": mark_of(found, is_open=still_open),
+        "action": action_title(found.entry.action),
+        "text": text if still_open else shown(found.entry.message),
+        "at": desk.times().moment(found.at),
+        "seq": found.seq,
+        "undo": way.url,
+        "until": way.until,
     }
 
 
-def _relation(row: StateRow, digest: Entry) -> str:
-    """The sign between object and digest: `=` only where they are proven equal."""
-    if row.content == "ok":
-        return "="
-    if digest["present"] is not True or row.content in (
-        "unknown",
-        "state_unreadable",
-        "digest_ignored",
-        "no_digest",
-        "absent",
-    ):
-        return "?" if digest["present"] is None or row.content in ("unknown", "state_unreadable") else ""
-    return "≠"
+# ---------------------------------------------------------------- parts of a document
 
 
-def _others(desk: Desk, row: StateRow) -> int:
-    return desk.board.locks_of(row.holder, row.id) if row.holder else 0
-
-
-def _remedy(entry: Entry) -> dict[str, Any]:
+def _remedy(entry: Entry, offer: _Offer) -> dict[str, Any]:
     action = str(entry.get("action", ""))
     words = ACTION_WORDS.get(action)
+    store, version = str(entry.get("store") or ""), str(entry.get("version_id") or "")
     return {
+        "href": offer.way(action, store, version),
+        "link": WAYS[action].link if action in WAYS else "",
         "title": words.title if words else action,
         "meaning": words.meaning if words else "",
         "why": str(entry.get("why", "")),
@@ -243,21 +208,6 @@ def _to_restore(remedies: Sequence[Entry]) -> str:
     """The version that the recommended remedy restores, "" where it restores none."""
     found = (str(r.get("version_id") or "") for r in remedies if r.get("recommended") is True)
     return next(filter(None, found), "")
-
-
-def _versions(doc: Entry, times: Times) -> list[dict[str, Any]]:
-    found = [whole(entry, _VERSION) for entry in _list(doc, "versions")]
-    lineages = [version["lineage"] for version in found if version["lineage"]]
-    usual = max(set(lineages), key=lineages.count) if lineages else None
-    return [
-        {
-            **version,
-            "written": times.of(version["last_modified"]),
-            "size_words": size(version["size"]),
-            "strange": bool(version["lineage"]) and version["lineage"] != usual,
-        }
-        for version in found
-    ]
 
 
 def _timeline(desk: Desk, row: StateRow, times: Times) -> list[dict[str, Any]]:
@@ -279,5 +229,6 @@ def _checked(doc: Entry, data_at: Any, times: Times) -> Moment:
     return max(read, rechecked, key=lambda moment: moment.iso) if read.iso or rechecked.iso else NEVER
 
 
-def _failure(error: ReadError) -> dict[str, str]:
+def read_failure(error: ReadError) -> dict[str, str]:
+    """What AWS said, and the permission that is missing, "" where none is known to be."""
     return {"text": str(error), "permission": error.operation if isinstance(error, AccessDenied) else ""}

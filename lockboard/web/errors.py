@@ -7,7 +7,9 @@ import json
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from lockboard.domain.audit import AuditError
 from lockboard.domain.errors import StoreError
+from lockboard.services.actions import Halted
 from lockboard.web.asked import BadQuery
 from lockboard.web.desk import answer, favicon, render, wants_fragment
 
@@ -19,6 +21,7 @@ _WORDS = {
     403: ("This request was refused", "It did not come from one of Lockboard's own pages."),
     404: ("There is nothing here", "The address is wrong, or what it named is gone."),
     405: ("This address does not do that", "It was asked with a method that it does not know."),
+    409: ("This is not possible now", "Something else is at work there. Look again in a moment."),
     413: (
         "This is too much text",
         "A request may carry 64 KiB. The first lines of an error message are enough to find a state.",
@@ -35,6 +38,19 @@ _WORDS = {
         ),
     ),
 }
+
+_NO_RECORD = (
+    "The audit log cannot be used",
+    (
+        "Nothing was changed in AWS: what cannot be recorded is not done. This works again once the log's"
+        " database does."
+    ),
+)
+
+_UNSURE = (
+    "Whether something was changed in AWS is not known. Look at the state and at the audit log before you try"
+    " again; the log of the server says what happened."
+)
 
 
 def set_up(app: Flask) -> None:
@@ -54,25 +70,43 @@ def set_up(app: Flask) -> None:
     @app.errorhandler(StoreError)
     def store_failed(error: StoreError) -> Response:
         app.logger.error("the store failed: %s", error)
-        made = _answer(503, "")
-        made.headers["Retry-After"] = "5"
-        return made
+        return _later(_answer(503, _unsure()))
+
+    @app.errorhandler(AuditError)
+    def not_recorded(error: AuditError) -> Response:
+        """`Halted` says itself what was done before its record was lost."""
+        app.logger.error("the audit log failed: %s", error)
+        why = str(error).rstrip(".")
+        said = str(error) if isinstance(error, Halted) else f"{why[:1].upper()}{why[1:]}. {_NO_RECORD[1]}"
+        return _later(_answer(503, said, _NO_RECORD))
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
         app.logger.error("a request failed", exc_info=error)
-        return _answer(500, "")
+        return _answer(500, _unsure())
 
 
 def _said(error: HTTPException) -> str:
     """Our own words; werkzeug's are for programmers."""
     own = error.description != type(error).description
-    return error.description if own and error.description and error.code in (400, 403, 404) else ""
+    return error.description if own and error.description and error.code in (400, 403, 404, 409) else ""
 
 
-def _answer(code: int, said: str) -> Response:
-    title, words = _WORDS.get(code, (f"The request failed ({code})", "It cannot be answered as it is."))
-    if request.path.startswith("/api/") or request.path.endswith((".json", ".csv")):
+def _unsure() -> str:
+    """An accident in the middle of an action may have come after its change."""
+    return _UNSURE if request.blueprint == "recovery" and request.method == "POST" else ""
+
+
+def _later(made: Response) -> Response:
+    made.headers["Retry-After"] = "5"
+    return made
+
+
+def _answer(code: int, said: str, words_of: tuple[str, str] | None = None) -> Response:
+    title, words = words_of or _WORDS.get(
+        code, (f"The request failed ({code})", "It cannot be answered as it is.")
+    )
+    if request.path.startswith("/api/") or request.path.endswith((".json", ".jsonl", ".csv")):
         return Response(
             json.dumps({"error": said or title, "status": code}) + "\n", code, content_type="application/json"
         )

@@ -60,11 +60,11 @@ def as_csv(rows: Iterable[StateRow], reports: Sequence[BackendReport], now: date
     checked = _checked(reports)
 
     def text() -> Iterator[str]:
-        yield _record(COLUMNS)
+        yield csv_line(COLUMNS)
         for row in rows:
-            yield _record(cells(row, now, checked.get(row.backend)))
+            yield csv_line(cells(row, now, checked.get(row.backend)))
 
-    return _streamed(text(), "text/csv; charset=utf-8", f"lockboard-{now:%Y%m%dT%H%M%SZ}.csv")
+    return streamed(text(), "text/csv; charset=utf-8", f"lockboard-{now:%Y%m%dT%H%M%SZ}.csv")
 
 
 def as_json(
@@ -88,7 +88,7 @@ def as_json(
             between = ",\n"
         yield "\n]}\n"
 
-    return _streamed(text(), "application/json", f"lockboard-{now:%Y%m%dT%H%M%SZ}.json" if attachment else "")
+    return streamed(text(), "application/json", f"lockboard-{now:%Y%m%dT%H%M%SZ}.json" if attachment else "")
 
 
 def cells(row: StateRow, now: datetime, checked_at: datetime | None) -> list[str]:
@@ -126,7 +126,8 @@ def _moment(seconds: float | None) -> str:
     return utc(datetime.fromtimestamp(seconds, UTC)) if seconds is not None else ""
 
 
-def _record(values: Sequence[str]) -> str:
+def csv_line(values: Sequence[str]) -> str:
+    """One record of a CSV file, quoted where needed; its cells are made safe before."""
     line = io.StringIO()
     csv.writer(line).writerow(values)
     return line.getvalue()
@@ -136,7 +137,7 @@ def _checked(reports: Sequence[BackendReport]) -> dict[str, datetime | None]:
     return {report.backend: report.data_at for report in reports}
 
 
-def _streamed(text: Iterator[str], content_type: str, name: str) -> Response:
+def streamed(text: Iterator[str], content_type: str, name: str) -> Response:
     """The first piece is made before the answer starts, so a failing store gives an error, no half file."""
     pieces = _in_blocks(text)
     first = next(pieces, b"")

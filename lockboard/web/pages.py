@@ -12,6 +12,7 @@ from lockboard.domain.inventory import BackendReport
 from lockboard.domain.model import Content, Effect, LockStatus, Severity
 from lockboard.domain.text import spoken_span
 from lockboard.domain.words import EFFECT_WORDS, SEVERITY_WORDS, words_for
+from lockboard.web.audit import chain
 from lockboard.web.desk import Desk, SettingLine, answer, favicon, render, render_region
 from lockboard.web.marks import content_mark, effect_mark, lock_mark
 from lockboard.web.prefs import COOKIE, DENSITIES, REFRESHES, THEMES, chosen, zones
@@ -91,6 +92,7 @@ def health_page(desk: Desk) -> dict[str, object]:
         "generation": snapshot.generation,
         "refresh_every": spoken_span(desk.refresh_every),
         "backends": [_backend(desk, name, by_name.get(name), times) for name in desk.backends],
+        "chain": chain(desk.audit) if desk.audit else None,
     }
 
 

@@ -137,10 +137,10 @@ class Seen:
     sibling: str | None = None
     fingerprint: str = "first"
 
-    def row(self, now: datetime = NOW) -> StateRow:
+    def observed(self) -> Observation:
         place = BACKENDS[self.backend]
         early = NOW - HOUR if self.settled else None
-        seen = Observation(
+        return Observation(
             backend=self.backend,
             bucket=place.bucket,
             key=self.key,
@@ -154,7 +154,10 @@ class Seen:
             mismatch_since=early,
             locks_since=early,
         )
-        return judge(seen, Memo(), place, now, f"{self.fingerprint} {self.key!r}")[0]
+
+    def row(self, now: datetime = NOW) -> StateRow:
+        place = BACKENDS[self.backend]
+        return judge(self.observed(), Memo(), place, now, f"{self.fingerprint} {self.key!r}")[0]
 
     @property
     def id(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,11 +18,13 @@ from sqlalchemy import inspect, text
 from werkzeug.serving import make_server
 
 from lockboard.adapters.store import SqlBoard, SqlInventory, migrate, open_engine
+from lockboard.domain.audit import Audit, Person
 from lockboard.domain.inventory import BackendReport, Changes, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.text import utc
 from lockboard.web.app import Services, SettingLine, build_app
 from tests.browser.estate import NOW, Seen
+from tests.web.fake_actions import FakeActions
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -161,6 +164,9 @@ class Lab:
         seen: Sequence[Seen],
         backends: Mapping[str, Backend],
         reports: Sequence[BackendReport],
+        audit: Callable[[Clock], Audit] | None = None,
+        *,
+        acts: bool = False,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self._engine = open_engine(f"sqlite:///{folder / 'board.db'}")
@@ -170,8 +176,19 @@ class Lab:
         self.clock = Clock()
         self.recheck_answer: Seen | Exception | None = None
         self.restore()
+        kept = audit(self.clock) if audit else None
+        self.actions = FakeActions(self.board, backends, kept, self.clock) if acts and kept else None
         services = Services(
-            self.board, backends, self._recheck, SETTINGS, self.clock, timedelta(seconds=15), "0.1.0"
+            self.board,
+            backends,
+            self._recheck,
+            SETTINGS,
+            self.clock,
+            timedelta(seconds=15),
+            "0.1.0",
+            who=partial(Person, "kim", "loopback"),
+            audit=kept,
+            actions=self.actions.as_actions() if self.actions else None,
         )
         seconds = count()  # every look at the store is a fresh one
         app = build_app(services, monotonic=lambda: float(next(seconds)))

@@ -40,7 +40,7 @@ def test_a_deleted_state_names_the_version_to_restore_and_the_danger_of_terrafor
     expect(page.locator(".danger").first).to_contain_text("create every resource a second time")
     expect(page.locator(".prints")).to_contain_text("state data in S3 does not have the expected content")
     expect(page.locator(".prints")).to_contain_text(md5("old"))
-    expect(page.locator("main")).to_contain_text("This version of Lockboard changes nothing in AWS")
+    expect(page.locator("main")).to_contain_text("This Lockboard only reads and changes nothing in AWS")
 
 
 def test_the_versions_mark_the_one_that_the_digest_names(lab: Lab, visits: Visits) -> None:

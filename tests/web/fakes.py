@@ -76,9 +76,9 @@ class Story:
     settled: bool = True
     extra: Mapping[str, object] = field(default_factory=dict)
 
-    def row(self) -> StateRow:
+    def seen(self) -> Observation:
         place = BACKENDS[self.backend]
-        seen = Observation(
+        return Observation(
             backend=self.backend,
             bucket=place.bucket,
             key=self.key,
@@ -91,7 +91,10 @@ class Story:
             mismatch_since=NOW - timedelta(hours=1) if self.settled else None,
             locks_since=NOW - timedelta(hours=1) if self.settled else None,
         )
-        found, _ = judge(seen, Memo(), place, NOW, f"print-{self.backend}-{self.key}")
+
+    def row(self) -> StateRow:
+        place = BACKENDS[self.backend]
+        found, _ = judge(self.seen(), Memo(), place, NOW, f"print-{self.backend}-{self.key}")
         return replace(found, document={**found.document, **self.extra})
 
     def _body(self) -> Body:

@@ -48,7 +48,7 @@ def test_a_deleted_state_is_told_the_recommended_way_out_first_and_why_the_other
     )
     assert f"digest {OLD}" in text or OLD in text
     assert "the digest names this the one to restore" in text
-    assert "This version of Lockboard changes nothing in AWS" in text
+    assert "This Lockboard only reads and changes nothing in AWS" in text
     assert "remove the Digest value stored in the DynamoDB table" in text
 
 
