@@ -77,7 +77,11 @@ def show(
 def configuration(url: str, folder: Path) -> str:
     """A `lockboard.toml` for the estate behind the endpoint `url`, with its database in `folder`."""
     database = {"url": f"sqlite:///{folder.resolve() / 'lockboard.db'}"}
-    tables = [_table("[database]", database), _table("[refresh]", {"every": "5s"})]
+    tables = [
+        _table("[database]", database),
+        _table("[refresh]", {"every": "5s"}),
+        "[actions]\nenabled = true\n",
+    ]
     return "\n".join([*tables, *(_table("[[backends]]", _backend(cluster, url)) for cluster in CLUSTERS)])
 
 
