@@ -276,6 +276,11 @@ def plan_for(wanted: Wanted, situation: Situation) -> Plan | Refused:
     return completed(replace(plan, recommended=_recommended(wanted, situation.verdict)), situation)
 
 
+def begun(action: Action, seen: Observation, title: str) -> Plan:
+    """A plan for this key that does nothing yet."""
+    return Plan(action, seen.backend, seen.bucket, seen.key, None, title)
+
+
 def completed(plan: Plan, situation: Situation) -> Plan:
     """With what every plan has: the table, what has to be typed, and its calls."""
     why = plan.confirm_why or ("This key is protected by the settings." if situation.policy.protected else "")
@@ -343,13 +348,8 @@ def _force_unlock(wanted: Wanted, seen: Observation, verdict: Verdict, versionin
             "Two different locks are held. Release one at a time: choose the DynamoDB item or the .tflock."
         )
     name = " and the ".join(_place(lock.store) for lock in chosen)
-    return Plan(
-        Action.FORCE_UNLOCK,
-        seen.backend,
-        seen.bucket,
-        seen.key,
-        None,
-        f"Force-unlock: remove the {name}",
+    return replace(
+        begun(Action.FORCE_UNLOCK, seen, f"Force-unlock: remove the {name}"),
         releases=chosen,
         confirm_why=_why_unlock_is_risky(verdict, chosen),
         consequences=_unlock_consequences(verdict, chosen),
@@ -438,13 +438,8 @@ def _setting(seen: Observation, verdict: Verdict, action: Action, over: tuple[Lo
         ),
         Content.NO_DIGEST: "On a stack that only uses lock files, a digest would cause a mismatch later.",
     }
-    return Plan(
-        action,
-        seen.backend,
-        seen.bucket,
-        seen.key,
-        None,
-        f"Set the digest to {body.md5}, the MD5 of the current object{serial}",
+    return replace(
+        begun(action, seen, f"Set the digest to {body.md5}, the MD5 of the current object{serial}"),
         held=True,
         over=over,
         standing=standing_of(state),
@@ -473,13 +468,8 @@ def _clear_digest(wanted: Wanted, seen: Observation, verdict: Verdict, versionin
         "Terraform will find no state and plan to create every resource a second time, unless"
         " the stack is gone."
     )
-    return Plan(
-        Action.CLEAR_DIGEST,
-        seen.backend,
-        seen.bucket,
-        seen.key,
-        None,
-        "Remove the digest entry",
+    return replace(
+        begun(Action.CLEAR_DIGEST, seen, "Remove the digest entry"),
         held=True,
         standing=standing_of(state) if state else None,
         digest=DigestChange(False, seen.digest.attribute, None),
@@ -537,13 +527,8 @@ def _restoring(
     lower = newest is not None and (body.serial or 0) < newest
     serial = "" if body.serial is None else f", serial {body.serial}"
     written = spoken_time(version.last_modified)
-    return Plan(
-        action,
-        seen.backend,
-        seen.bucket,
-        seen.key,
-        None,
-        f"Restore the version of {written}{serial}",
+    return replace(
+        begun(action, seen, f"Restore the version of {written}{serial}"),
         held=True,
         over=over,
         standing=standing_of(state) if state else None,

@@ -21,6 +21,7 @@ from lockboard.domain.plans import (
     Refused,
     Situation,
     Source,
+    begun,
     completed,
     never,
     standing_of,
@@ -111,13 +112,8 @@ def _lock_back(facts: Facts, record: Record, seen: Observation, now: datetime) -
         return Refused(
             f"A lock is put back within {spoken_span(LOCK_RETURNS_WITHIN)} of its removal, not later."
         )
-    return Plan(
-        Action.FORCE_UNLOCK,
-        seen.backend,
-        seen.bucket,
-        seen.key,
-        None,
-        "Put the lock back",
+    return replace(
+        begun(Action.FORCE_UNLOCK, seen, "Put the lock back"),
         puts_back=tuple((LockStore(lock["store"]), _text_of(lock)) for lock in facts["releases"]),
         consequences=(
             "The lock stands again with its old ID: its holder can release it, and everybody else waits.",
@@ -178,13 +174,8 @@ def _version_back(facts: Facts, outcome: Facts, seen: Observation, versioning: s
 
 def _under_lock(seen: Observation, action: Action) -> Plan:
     state = seen.state if isinstance(seen.state, StateObject) else None
-    return Plan(
-        action,
-        seen.backend,
-        seen.bucket,
-        seen.key,
-        None,
-        "",
+    return replace(
+        begun(action, seen, ""),
         held=True,
         standing=standing_of(state) if state else None,
     )
