@@ -5,6 +5,7 @@ VENV ?= .venv
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+TORTURE_ARGS ?=
 LOCK_ARGS ?=
 UV_VERSION = 0.13.8
 
@@ -20,7 +21,7 @@ new_venv = $(PYTHON) -c '$(NEW_ENOUGH)' && { $(PYTHON) -m venv $(1) || { rm -rf 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format lint types imports smoke container-check ministack bench lock clean
+.PHONY: help demo test check format lint types imports smoke container-check ministack bench torture lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +58,9 @@ ministack: $(MINISTACK_VENV)/.installed ## the second emulator, apart because it
 
 bench: $(VENV)/.dev ## the table of ratios
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+torture: $(VENV)/.dev ## kill every action at each of ten points, 25 times on each database (TORTURE_ARGS="--turns 2")
+	$(BIN)/python -m torture $(TORTURE_ARGS)
 
 lock: $(LOCK_VENV)/.installed ## requirements/*.txt from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	@set -eu; export UV_CUSTOM_COMPILE_COMMAND="make lock"; \

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import parsing, querying, refreshing, serving
+from benchmarks import parsing, querying, recovering, refreshing, serving
 from benchmarks.children import Child
 from benchmarks.estate import BUCKET, REGION, TABLE
 from benchmarks.figures import Figure, table
@@ -23,6 +23,7 @@ class Scale:
     """rounds, web_rounds: how often each pair is measured.  pages: of each kind in a round.
 
     sample: keys read one by one.  slice_seconds: of one load.  calls: of each question to the store.
+    actions: of each kind.  records: of the audit log that is verified.
     """
 
     keys: int
@@ -32,10 +33,12 @@ class Scale:
     web_rounds: int
     slice_seconds: float
     calls: int
+    actions: int
+    records: int
 
 
-WHOLE = Scale(100_000, {"list_pages": 20, "scan_pages": 10}, 3, 4_000, 7, 0.5, 40)
-QUICK = Scale(10_000, {"list_pages": 5, "scan_pages": 1}, 1, 300, 1, 0.2, 4)
+WHOLE = Scale(100_000, {"list_pages": 20, "scan_pages": 10}, 3, 4_000, 7, 0.5, 40, 20, 100_000)
+QUICK = Scale(10_000, {"list_pages": 5, "scan_pages": 1}, 1, 300, 1, 0.2, 4, 2, 2_000)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,7 +97,9 @@ def _measure(
         with querying.postgres(folder, engine) as other:
             figures += querying.measure(other, "PostgreSQL", scale.calls)
     engine.dispose()
-    return figures, outcome.notes
+    _say("actions and the audit log")
+    figures += recovering.measure(folder, scale.actions, scale.records)
+    return figures, [*outcome.notes, f"The audit log verified has {scale.records:,} records."]
 
 
 def _say(what: str) -> None:

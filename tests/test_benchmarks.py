@@ -31,6 +31,12 @@ SQLite: search for one key
 SQLite: search for a common word
 SQLite: search for two words
 SQLite: search for what nothing has
+unlock the item, confirmed to answered, p95: 2 calls
+unlock the .tflock, confirmed to answered, p95: 2 calls
+repair the digest, confirmed to answered, p95: 3 calls
+restore a version, confirmed to answered, p95: 3 calls
+verifying the audit log, every record
+appending an audit record, p99
 """.strip().splitlines()
 
 
