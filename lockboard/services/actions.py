@@ -32,10 +32,10 @@ from lockboard.domain.plans import Plan, Refused, Situation, Wanted, plan_for
 from lockboard.domain.ports import Clock, LockTable, States
 from lockboard.domain.text import shown, spoken_span
 from lockboard.domain.undo import UNDO, undo_plan, version_undone_to
-from lockboard.domain.writes import Hands, OpenHands
+from lockboard.domain.writes import OpenHands
 from lockboard.services import memo as memos
 from lockboard.services.investigate import Investigator
-from lockboard.services.perform import Deed, Performer, own_lock
+from lockboard.services.perform import ACTION_WITHIN, Deed, Performer, own_lock
 from lockboard.services.recheck import VERSIONS_READ
 from lockboard.services.rows import judge
 
@@ -231,7 +231,8 @@ class Actions:
         if keep:
             self._board.put(fresh)
         seen = _with_body(seen, wanted.version_id, place.states)
-        policy, versioning = place.backend.policy_for(key), place.states.versioning()
+        policy = place.backend.policy_for(key)
+        versioning = place.states.versioning() if wanted.version_id else "unknown"
         situation = Situation(seen, verdict, policy, now, fresh.id, place.backend.table, versioning)
         return _Reading(fresh, place, situation)
 
@@ -301,13 +302,24 @@ class Actions:
             facts["undoes"] = undoes.seq
         name = UNDO if undoes else plan.action.value
         intent = self._entry(Kind.INTENT, name, person, ticket, reading, form, facts=facts)
+        performer = Performer(
+            plan,
+            hands,
+            reading.place.states,
+            reading.place.table,
+            ticket.action_id,
+            own,
+            self._monotonic() + ACTION_WITHIN,
+            self._monotonic,
+            self._sleep,
+        )
         try:
             self._audit.append(intent)
         except AlreadyRecorded:
             return self._replayed(ticket.action_id)
         self.at_work.add(ticket.action_id)
         try:
-            return self._finish(person, ticket, reading, plan, hands, intent, undoes)
+            return self._finish(person, ticket, reading, performer, intent, undoes)
         finally:
             self.at_work.discard(ticket.action_id)
 
@@ -316,38 +328,23 @@ class Actions:
         person: Person,
         ticket: _Ticket,
         reading: _Reading,
-        plan: Plan,
-        hands: Hands,
+        performer: Performer,
         intent: Entry,
         undoes: Record | None,
     ) -> Answer:
-        facts = intent.facts
-        deed = self._do(plan, hands, reading, ticket.action_id, str(facts["own_lock"]))
+        deed = performer.perform()
         outcome = replace(
             intent,
             kind=Kind.OUTCOME,
             result=deed.result.value,
             message=deed.message,
-            facts={"plan": facts["plan"], **deed.facts},
+            facts={"plan": intent.facts["plan"], **deed.facts},
         )
         record = self._recorded(outcome, deed)
         self._look_again(reading)
         moved = deed.result is Result.REFUSED
         again = self._again(person, ticket, undoes) if moved else None
         return Answer(deed.result, deed.message, ticket.action_id, record.seq, moved=moved, prepared=again)
-
-    def _do(self, plan: Plan, hands: Hands, reading: _Reading, action_id: str, own: str) -> Deed:
-        performer = Performer(
-            plan,
-            hands,
-            reading.place.states,
-            reading.place.table,
-            action_id,
-            own,
-            self._monotonic,
-            self._sleep,
-        )
-        return performer.perform()
 
     def _recorded(self, outcome: Entry, deed: Deed) -> Record:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,6 +16,9 @@ from lockboard.services.memo import Memo, since
 
 VERSIONS_COMPARED = 30
 """Noncurrent versions whose bytes are read to find the one a digest names, newest first."""
+
+AT_ONCE = 5
+"""Requests of one look at one key."""
 
 SMALLEST_STATE = 100
 """Bytes. Terraform 1.11 writes 181 for a state without resources, of which its lineage alone takes 36."""
@@ -101,20 +105,26 @@ class Investigator:
         Raises:
             ReadError: nothing at all could be read.
         """
-        state = self._states.read_state(key)
-        own = self._item(lock_id(self._backend.bucket, key))
+        bucket, looks_back = self._backend.bucket, bool(versions) and not memo.lockfile_history
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # somebody waits for it, and none needs another's answer
+            reading = pool.submit(self._states.read_state, key)
+            own = pool.submit(self._item, lock_id(bucket, key))
+            digest = pool.submit(self._item, digest_id(bucket, key))
+            file = pool.submit(self._states.read_lockfile, key)
+            past = pool.submit(self._states.history, key + LOCKFILE_SUFFIX) if looks_back else None
+        state = reading.result()
         facts = Facts(
             key,
             state,
-            digest_of(self._item(digest_id(self._backend.bucket, key))),
-            lock_of(own, key, stands_as_state=isinstance(state, StateObject)),
-            self._states.read_lockfile(key),
+            digest_of(digest.result()),
+            lock_of(own.result(), key, stands_as_state=isinstance(state, StateObject)),
+            file.result(),
         )
         if isinstance(state, StateObject) and isinstance(state.body, Body):
             memo = _remember(memo, state, state.body)
-        if not memo.lockfile_history and versions:
-            past = self._states.history(key + LOCKFILE_SUFFIX)
-            memo = replace(memo, lockfile_history=isinstance(past, History) and bool(past.versions))
+        if past is not None:
+            files = past.result()
+            memo = replace(memo, lockfile_history=isinstance(files, History) and bool(files.versions))
         seen, memo = self.complete(facts, memo, now)
         if versions and not isinstance(seen.history, Unread):
             history, memo = self._read_newest(key, seen.history, memo, versions)

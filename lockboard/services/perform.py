@@ -78,7 +78,8 @@ class _Stopped(Exception):
 class Performer:
     """Carries out one plan, once.
 
-    own: the record of our own lock; monotonic: seconds; sleep: waits seconds.
+    own: the record of our own lock.  until: of `monotonic`, in seconds, when no further change is begun;
+    counted from before the intent, because somebody may settle that later on.  sleep: waits seconds.
     """
 
     plan: Plan
@@ -87,6 +88,7 @@ class Performer:
     table: LockTable | None
     action_id: str
     own: str
+    until: float
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -96,7 +98,6 @@ class Performer:
 
     def perform(self) -> Deed:
         """Do it. Raises nothing that AWS causes; whatever else is raised, our own lock was let go first."""
-        self.until = self.monotonic() + ACTION_WITHIN
         try:
             if self.plan.held:
                 message = self._under_lock()
@@ -124,6 +125,8 @@ class Performer:
 
     def _release_one(self, lock: Lock) -> Receipt:
         key, name = self.plan.key, lock_id(self.plan.bucket, self.plan.key)
+        if self._late():
+            return _TOO_LATE
         if lock.store is LockStore.TFLOCK:
             receipt = self.hands.states.release_lockfile(key, lock.etag or "")
             return self._settled(receipt, self._file, lambda: self._file_differs(lock.etag))
@@ -193,6 +196,8 @@ class Performer:
 
     def _take(self, store: LockStore, text: str, over: Lock | None, step: str) -> Receipt:
         key, name = self.plan.key, lock_id(self.plan.bucket, self.plan.key)
+        if self._late():
+            return _TOO_LATE
         if store is LockStore.TFLOCK:
             receipt = self.hands.states.take_lockfile(key, text, over.etag if over else None)
             receipt = self._settled(receipt, self._file, lambda: self._file_is(text))
@@ -368,8 +373,11 @@ class Performer:
                 self.facts["digest_after"] = item.digest if item else None
 
     def _require_time(self) -> None:
-        if self.monotonic() > self.until:
-            raise _Stopped(Result.FAILED, f"It took longer than {ACTION_WITHIN:g} s. Nothing was changed.")
+        if self._late():
+            raise _Stopped(Result.FAILED, f"{_sentence(_TOO_LATE.detail)}. Nothing was changed.")
+
+    def _late(self) -> bool:
+        return self.monotonic() > self.until
 
     # ------------------------------------------------------------ settling
 
@@ -383,7 +391,7 @@ class Performer:
                         receipt, sent=Sent.DONE, detail=f"{receipt.detail} Settled by reading.".strip()
                     )
                     break
-                if self.monotonic() > self.until:
+                if self._late():
                     break
         self.steps.append(step_facts(receipt, target))
         return receipt
@@ -423,6 +431,9 @@ class Performer:
 
     def _token(self, step: str) -> str:
         return step_token(self.action_id, step)
+
+
+_TOO_LATE = Receipt(Sent.FAILED, "", detail=f"it took longer than {ACTION_WITHIN:g} s")
 
 
 def _can_return(lock: Lock) -> bool:

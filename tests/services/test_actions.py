@@ -633,6 +633,30 @@ def test_no_word_is_false_whatever_happens_to_any_write(case: Case, fault: Fault
             assert "own" in answer.message
 
 
+@EVERY
+def test_a_process_that_was_frozen_after_its_intent_changes_nothing(case: Case) -> None:
+    """By then another replica may have settled the intent, as a failure."""
+    world = case.make()
+    prepared = world.look(KEY, case.wanted)
+    world.audit.after_intent = lambda: world.estate.clock.pass_(46)
+
+    answer = world.confirm(prepared)
+
+    assert (answer.result, world.sent) == (Result.FAILED, [])
+    assert "longer than 30 s" in answer.message
+    assert case.untouched(world)
+
+
+def test_the_second_of_two_locks_is_not_removed_too_late_and_the_person_is_told() -> None:
+    world = stale()
+    world.before["release_lockfile"] = lambda: world.estate.clock.pass_(31)
+
+    answer = world.act(KEY, Action.FORCE_UNLOCK)
+
+    assert (answer.result, world.sent) == (Result.FAILED, ["release_lockfile"])
+    assert answer.message.startswith("The .tflock object was removed, but not the lock item in DynamoDB")
+
+
 # ---------------------------------------------------------------- death
 
 

@@ -42,7 +42,9 @@ COUNTED = 10_000
 
 
 class FakeAudit:
-    """`Audit` in a list. `broken`: no record is taken.  asked: the queries of `page` and `export`."""
+    """`Audit` in a list. `broken`: no record is taken.  asked: the queries of `page` and `export`.
+    after_intent: happens as an intent was taken.
+    """
 
     def __init__(self, clock: Clock, records: Sequence[Record] = ()) -> None:
         self.clock, self.records = clock, list(records)
@@ -50,6 +52,7 @@ class FakeAudit:
         self.asked: list[AuditQuery] = []
         self.checks = 0
         self.counted = COUNTED
+        self.after_intent: Callable[[], None] = lambda: None
         self.during_check: Callable[[], None] = lambda: None
         self._last: tuple[datetime, Verification] | None = None
 
@@ -61,7 +64,10 @@ class FakeAudit:
         ):
             raise AlreadyRecorded("it has one already")
         self.put(self.clock(), entry)
-        return self.records[-1]
+        taken = self.records[-1]
+        if entry.kind is Kind.INTENT:
+            self.after_intent()
+        return taken
 
     def put(self, at: datetime, entry: Entry) -> None:
         """As of any time."""
