@@ -538,7 +538,7 @@ def test_a_version_with_an_odd_id_is_reached_from_the_list_of_versions(opens: Op
     lab = opens(replace(DELETED, history=History(versions)))
     page = visits(f"{lab.url}/s/{DELETED.id}")
     page.locator("tr.named").get_by_role("link", name="Restore…").click()
-    expect(page.locator(".panel dd").filter(has_text=odd)).to_be_visible()
+    expect(page.locator("dl.facts dd").filter(has_text=odd)).to_be_visible()
     reason(page).fill(WHY)
     page.get_by_label("Type rds to confirm").fill("rds")
     button(page, "Restore this version").click()

@@ -621,8 +621,6 @@ CONTENT_ROWS = [
         "unlocked",
         "blocked",
         "blocked",
-        "restore_version",
-        "v2",
     ),
     Row(
         "no version matches",

@@ -107,7 +107,7 @@ def test_an_apply_killed_between_state_and_digest_leaves_both_a_lock_and_a_misma
 
     assert verdict.recommended is not None
     assert verdict.recommended["action"] == "take_over"
-    assert verdict.remedy("set_digest") is not None
+    assert verdict.recommended["digest"] is not None
     assert_terraform(stack.plan(), does="waits", locks=verdict.locks)
 
 
