@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -56,6 +57,12 @@ class FusedAudit:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def of_action(self, action_id: str) -> Sequence[Record]:
+        """See `Audit.of_action`. It is asked before the fresh read, and again right after it."""
+        found = self._inner.of_action(action_id)
+        self._fuse.reach(Where.LOOKED)
+        return found
+
     def append(self, entry: Entry) -> Record:
         """See `Audit.append`."""
         spots = {
@@ -96,9 +103,7 @@ class FusedStates:
         return self._inner.history(key)
 
     def versioning(self) -> str:
-        found = self._inner.versioning()
-        self._fuse.reach(Where.LOOKED)
-        return found
+        return self._inner.versioning()
 
     def clock_skew(self) -> timedelta | None:
         """Zero: the emulator has this machine's clock, but its Date header whole seconds only, so that a

@@ -26,7 +26,7 @@ class Point(StrEnum):
 class Where(StrEnum):
     """What is passed, for the time counted from 0, when the process dies."""
 
-    LOOKED = "the key was read before anything is decided"
+    LOOKED = "the log was asked whether the form was sent before"
     INTENT_NEXT = "the intent is about to be recorded"
     INTENT = "the intent is recorded"
     WRITE_NEXT = "a write is about to be asked of the adapter"
@@ -70,7 +70,8 @@ def spot_of(deed: Deed, point: Point, turn: int) -> Spot:
 
 
 def _of_unlock(deed: Deed, point: Point, turn: int) -> Spot:
-    return Spot({Point.K2: Where.WRITE_NEXT, Point.K3: Where.LOOKED, Point.K8: Where.OUTCOME_NEXT}[point])
+    looked = Spot(Where.LOOKED, 1)
+    return {Point.K2: Spot(Where.WRITE_NEXT), Point.K3: looked, Point.K8: Spot(Where.OUTCOME_NEXT)}[point]
 
 
 def _of_held(deed: Deed, point: Point, turn: int) -> Spot:
