@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from bisect import bisect_right
 from collections import Counter
@@ -20,7 +19,7 @@ from zlib import crc32
 
 from benchmarks.children import Command, answer_commands
 from benchmarks.estate import BUCKET, HELD, PAGE_KEYS, Item, Stored, build, lock_item
-from lockboard.supervisor import NICENESS
+from lockboard.supervisor import yield_to_pages
 
 Answer = list[bytes]
 """Head (but for its date) and body."""
@@ -272,7 +271,7 @@ def _commands(service: Service, port: int) -> dict[str, Command]:
 
 async def _serve(keys: int) -> None:
     # It stands for machines elsewhere, so it takes only what the others leave.
-    os.nice(NICENESS)
+    yield_to_pages()
     service, loop = Service(keys), asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -26,8 +26,8 @@ GRACE = 55.0
 
 THREADS = 16
 
-NICENESS = 10
-"""How much lower the refresher's priority is than that of the pages."""
+NICENESS = 19
+"""How much lower the refresher's priority is than that of the pages, where there is no class below theirs."""
 
 
 def require_loopback(host: str) -> None:
@@ -112,8 +112,14 @@ def serve(config: Path, host: str, port: int) -> int:
 
 
 def yield_to_pages() -> None:
-    """Let the pages go first where both want the processor; called before the refresher starts threads."""
-    os.nice(NICENESS)
+    """Let the pages go first where both want the processor; called before the refresher starts threads.
+
+    While pages keep every processor busy, the refresher waits, and they say how old their data is.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # not Linux, or not allowed here
+        os.nice(NICENESS)
 
 
 def run_together(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
