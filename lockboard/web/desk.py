@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,6 +149,7 @@ class Assets:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._urls: dict[str, str] = {}
+        self._packed: dict[str, tuple[bytes, bytes]] = {}
 
     def url(self, name: str) -> str:
         if name not in self._urls:
@@ -155,6 +157,14 @@ class Assets:
                 f"/static/{name}" if name.startswith("vendor/") else f"/static/{name}?v={self.version(name)}"
             )
         return self._urls[name]
+
+    def packed(self, name: str) -> bytes:
+        """The file compressed with gzip."""
+        plain = (self.folder / name).read_bytes()
+        kept = self._packed.get(name)
+        if kept is None or kept[0] != plain:
+            kept = self._packed[name] = plain, gzip.compress(plain, 9, mtime=0)
+        return kept[1]
 
     def version(self, name: str) -> str:
         return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()[:8]
