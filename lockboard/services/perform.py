@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -94,7 +95,7 @@ class Performer:
     steps: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     own_etag: str | None = None
-    in_table: bool = False
+    taken: set[LockStore] = field(default_factory=set)
 
     def perform(self) -> Deed:
         """Do it. Raises nothing that AWS causes; whatever else is raised, our own lock was let go first."""
@@ -187,12 +188,13 @@ class Performer:
         if receipt.sent is not Sent.DONE:
             raise _Stopped(*_not_taken(receipt, LockStore.TFLOCK, "Terraform's lock could not be taken"))
         self.own_etag = receipt.etag
+        self.taken.add(LockStore.TFLOCK)
         if self.hands.table is None:
             return
         receipt = self._take(LockStore.DYNAMODB, self.own, over.get(LockStore.DYNAMODB), "take")
         if receipt.sent is not Sent.DONE:
             raise _Stopped(*_not_taken(receipt, LockStore.DYNAMODB, "Terraform's lock could not be taken"))
-        self.in_table = True
+        self.taken.add(LockStore.DYNAMODB)
 
     def _take(self, store: LockStore, text: str, over: Lock | None, step: str) -> Receipt:
         key, name = self.plan.key, lock_id(self.plan.bucket, self.plan.key)
@@ -217,31 +219,27 @@ class Performer:
 
         Returns a sentence where it was not possible, else "".
         """
-        before = {} if success else {lock.store: lock for lock in self.plan.over}
+        before = {} if success else {lock.store: lock for lock in self.plan.over if lock.store in self.taken}
         left: list[str] = []
-        if self.own_etag is not None:
-            receipt = self._let_go_one(
-                LockStore.TFLOCK, self.own, self.own_etag, before.get(LockStore.TFLOCK)
-            )
-            left += [_place(LockStore.TFLOCK)] if receipt.sent in (Sent.FAILED, Sent.UNSETTLED) else []
-            self.own_etag = None
-        if self.in_table:
-            receipt = self._let_go_one(LockStore.DYNAMODB, self.own, None, before.get(LockStore.DYNAMODB))
-            left += [_place(LockStore.DYNAMODB)] if receipt.sent in (Sent.FAILED, Sent.UNSETTLED) else []
-            self.in_table = False
+        for store in (LockStore.TFLOCK, LockStore.DYNAMODB):
+            if store in self.taken:
+                receipt = self._let_go_one(store, self.own, self.own_etag, before.get(store))
+                left += [_place(store)] if receipt.sent in (Sent.FAILED, Sent.UNSETTLED) else []
+        self.taken.clear()
         gone = [_place(store) for store, lock in before.items() if not _can_return(lock)]
+        said = ""
         if gone:
-            return (
+            said = (
                 f" The {' and the '.join(gone)} that stood there before cannot be written again as it"
                 " was, and is gone."
             )
-        if not left:
-            return ""
-        self.facts["lock_left"] = True
-        return (
-            f" Lockboard's own {' and '.join(left)} could not be released: force-unlock it from"
-            " the state's page."
-        )
+        if left:
+            self.facts["lock_left"] = True
+            said += (
+                f" Lockboard's own {' and '.join(left)} could not be released: force-unlock it from"
+                " the state's page."
+            )
+        return said
 
     def _let_go_one(self, store: LockStore, text: str, etag: str | None, before: Lock | None) -> Receipt:
         key, name = self.plan.key, lock_id(self.plan.bucket, self.plan.key)
@@ -298,7 +296,8 @@ class Performer:
             said.append(self._restore())
         if self.plan.digest:
             said.append(self._change_digest(restored=bool(said)))
-        self._read_after()
+        with suppress(ReadError):
+            self._read_after()
         if self.plan.over:
             said.append("The lock that was taken over is gone.")
         return " ".join(said)
@@ -386,7 +385,7 @@ class Performer:
         if receipt.sent is Sent.UNSETTLED:
             for pause in SETTLE_PAUSES:
                 self.sleep(pause)
-                if came_true():
+                if _true(came_true):
                     receipt = replace(
                         receipt, sent=Sent.DONE, detail=f"{receipt.detail} Settled by reading.".strip()
                     )
@@ -431,6 +430,14 @@ class Performer:
 
     def _token(self, step: str) -> str:
         return step_token(self.action_id, step)
+
+
+def _true(came_true: Callable[[], bool | None]) -> bool:
+    """What reading shows; nothing where it fails, because the write was sent all the same."""
+    try:
+        return bool(came_true())
+    except ReadError:
+        return False
 
 
 _TOO_LATE = Receipt(Sent.FAILED, "", detail=f"it took longer than {ACTION_WITHIN:g} s")

@@ -657,6 +657,47 @@ def test_the_second_of_two_locks_is_not_removed_too_late_and_the_person_is_told(
     assert answer.message.startswith("The .tflock object was removed, but not the lock item in DynamoDB")
 
 
+def garbled() -> World:
+    """A stale lock in the table that no text can stand for, over a digest that is behind."""
+    world = stale(file=False)
+    world.estate.table.items[ITEM] = TableItem(ITEM, {"B": "AAECAw=="}, None)
+    world.estate.set_digest(KEY, "b" * 32)
+    return settle(world)
+
+
+@pytest.mark.parametrize("failing", ["take_lockfile", "replace_lock"])
+def test_a_lock_that_was_not_taken_over_is_not_said_to_be_gone(failing: str) -> None:
+    world = garbled()
+    prepared = world.look(KEY, Wanted(Action.TAKE_OVER))
+    assert isinstance(prepared.plan, Plan), prepared.plan
+    world.faults[failing] = Fault.REFUSED
+
+    answer = world.confirm(prepared)
+
+    assert answer.result is Result.FAILED
+    assert "is gone" not in answer.message
+    assert world.estate.table.items[ITEM].info == {"B": "AAECAw=="}
+    assert not ours(world)
+
+
+def test_a_reading_that_fails_after_a_change_takes_nothing_back_from_the_answer() -> None:
+    world = CASES["set digest"].make()
+    prepared = world.look(KEY, CASES["set digest"].wanted)
+    table, whole = world.estate.table, world.estate.table.item
+    changed = len(world.committed)
+
+    def unreadable(name: str) -> Any:
+        if "change_digest" in world.sent and len(world.committed) > changed:
+            raise ReadError("dynamodb:GetItem", "Unreachable", "no answer")
+        return whole(name)
+
+    table.item = unreadable  # type: ignore[method-assign,assignment]
+    answer = world.confirm(prepared)
+
+    assert answer.result is Result.DONE
+    assert "Nothing was changed" not in answer.message
+
+
 # ---------------------------------------------------------------- death
 
 
