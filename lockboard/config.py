@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -24,12 +24,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lockboard.domain.access import EVERY_BACKEND, Area, Grant, Identity, Rights, Role
 from lockboard.domain.audit import SHORTEST_KEY
 from lockboard.domain.errors import SettingsError
 from lockboard.domain.keys import DEFAULT_WORKSPACE_PREFIX, matcher
 from lockboard.domain.model import Backend, Policy
 
-SECRETS = ("secret_key", "audit_key", "database_url")
+SECRETS = ("secret_key", "audit_key", "database_url", "oidc_client_secret", "proxy_secret")
 """Settings that only the environment gives: LOCKBOARD_<NAME>, or LOCKBOARD_<NAME>_FILE naming a file that
 holds it.
 """
@@ -68,6 +69,130 @@ class ActionSettings(_Section):
     """Whether Lockboard may change anything in AWS. Off unless switched on."""
 
     enabled: bool = False
+    second_person: bool = Field(
+        default=False, description="Whether an action on a protected key waits for somebody else's approval"
+    )
+    approval_lasts: Duration = timedelta(minutes=30)
+
+    @field_validator("approval_lasts")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if not timedelta(minutes=1) <= value <= timedelta(days=1):
+            raise ValueError("must lie between 1m and 1d")
+        return value
+
+
+class GrantSettings(_Section):
+    """Who has a role, and where: members of these groups and these people, on these backends and prefixes."""
+
+    role: Role
+    groups: tuple[str, ...] = ()
+    people: tuple[str, ...] = Field(
+        default=(), description="Names or subjects as the identity provider gives them"
+    )
+    backends: tuple[str, ...] = (EVERY_BACKEND,)
+    prefixes: tuple[str, ...] = ("",)
+    unlock_unsuspected: bool = Field(
+        default=False, description="Whether an operator may also release locks that are not suspected stale"
+    )
+    protected: bool = Field(
+        default=False,
+        description=("Whether an operator may also act on protected keys, and approve such actions"),
+    )
+
+    @model_validator(mode="after")
+    def _for_somebody(self) -> GrantSettings:
+        if not (self.groups or self.people):
+            raise ValueError("is for nobody: name groups or people")
+        if not (self.backends and self.prefixes):
+            raise ValueError("covers nothing: leave backends and prefixes out to cover everything")
+        if (self.unlock_unsuspected or self.protected) and self.role is not Role.OPERATOR:
+            raise ValueError("unlock_unsuspected and protected belong to the role operator")
+        return self
+
+    def grants(self) -> tuple[Grant, ...]:
+        """One for each backend and prefix."""
+        return tuple(
+            Grant(self.role, Area(backend, prefix), self.unlock_unsuspected, self.protected)
+            for backend in self.backends
+            for prefix in self.prefixes
+        )
+
+
+class OidcSettings(_Section):
+    """An OpenID provider. The client's secret comes from LOCKBOARD_OIDC_CLIENT_SECRET."""
+
+    issuer: str = Field(pattern=r"^https?://[^/?#]+[^?#]*$")
+    client_id: str = Field(min_length=1)
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    name_claim: str = "email"
+    groups_claim: str = "groups"
+    ca_file: Path | None = Field(
+        default=None, description=("Certificates to trust, where the system's do not do")
+    )
+
+
+class AlbSettings(_Section):
+    """An AWS load balancer that signs people in and passes `x-amzn-oidc-data` on."""
+
+    arn: str = Field(
+        pattern=r"^arn:aws[a-z-]*:elasticloadbalancing:[a-z0-9-]+:\d{12}:loadbalancer/app/[A-Za-z0-9-]+/[0-9a-f]+$"
+    )
+    issuer: str = Field(pattern=r"^https://")
+    client_id: str = Field(min_length=1)
+    name_claim: str = "email"
+    groups_claim: str = "groups"
+
+
+class ProxySettings(_Section):
+    """A reverse proxy that signs people in. Its secret comes from LOCKBOARD_PROXY_SECRET."""
+
+    addresses: tuple[str, ...] = Field(min_length=1, description="Networks that the proxy calls from (CIDR)")
+    secret_header: str = "X-Lockboard-Proxy-Secret"  # noqa: S105 - its name
+    user_header: str = "X-Forwarded-User"
+    name_header: str = "X-Forwarded-Email"
+    groups_header: str = "X-Forwarded-Groups"
+    sign_out_url: str = Field(default="", description="Where the proxy signs people out")
+
+
+class AuthSettings(_Section):
+    """How people sign in. One mode; without one nothing is served."""
+
+    mode: Literal["oidc", "alb", "proxy", "local", "demo"] | None = None
+    grants: tuple[GrantSettings, ...] = ()
+    oidc: OidcSettings | None = None
+    alb: AlbSettings | None = None
+    proxy: ProxySettings | None = None
+
+    @model_validator(mode="after")
+    def _mode_is_described(self) -> AuthSettings:
+        for mode in ("oidc", "alb", "proxy"):
+            if (self.mode == mode) != (getattr(self, mode) is not None):
+                there = "is missing" if self.mode == mode else "is given"
+                raise ValueError(f'[auth.{mode}] {there}: it belongs to mode = "{mode}", and only to it')
+        if self.mode in ("local", "demo") and self.grants:
+            raise ValueError(
+                f'grants do not belong to mode = "{self.mode}": '
+                + (
+                    "`lockboard user role` says what an account may do"
+                    if self.mode == "local"
+                    else "leave them out"
+                )
+            )
+        return self
+
+    def rights(self, identity: Identity) -> Rights:
+        """What the grants give to somebody."""
+        return Rights(
+            tuple(
+                grant
+                for found in self.grants
+                if identity.groups.intersection(found.groups)
+                or identity.name in found.people
+                or identity.subject in found.people
+                for grant in found.grants()
+            )
+        )
 
 
 class AuditSettings(_Section):
@@ -103,8 +228,17 @@ class RefreshSettings(_Section):
 class WebSettings(_Section):
     """The pages."""
 
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/?#@]+/?$",
+        description="The address that people type; its host is trusted",
+    )
     trusted_hosts: tuple[str, ...] = Field(
-        default=(), description="Host names that requests may carry, besides those of loopback"
+        default=(), description="Further host names that requests may carry, besides those of loopback"
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Networks (CIDR) of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
     )
 
 
@@ -191,12 +325,15 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     actions: ActionSettings = ActionSettings()
     audit: AuditSettings = AuditSettings()
+    auth: AuthSettings = AuthSettings()
     refresh: RefreshSettings = RefreshSettings()
     web: WebSettings = WebSettings()
     backends: tuple[BackendSettings, ...] = Field(min_length=1)
     database_url: str | None = None
     secret_key: str | None = None
     audit_key: str | None = None
+    oidc_client_secret: str | None = None
+    proxy_secret: str | None = None
 
     @classmethod
     def settings_customise_sources(

@@ -69,13 +69,15 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who acts: a name, how it was established (`demo`, `loopback`, later a sign-in), and the address of the
-    browser.
+    """Who acts: a name to read, how it was established (`oidc`, `alb`, `proxy`, `local`, `token`, `demo`), the
+    address of the browser, and the subject: who it is to whatever established it, unique there also where two
+    have one name.
     """
 
     name: str
     method: str
     address: str
+    subject: str = ""
 
 
 LOCKBOARD = Person("lockboard", "system", "")
@@ -150,7 +152,7 @@ def body_of(at: datetime, entry: Entry) -> str:
         "at": at.astimezone(UTC).isoformat(),
         "kind": entry.kind.value,
         "action": entry.action,
-        "person": [entry.person.name, entry.person.method, entry.person.address],
+        "person": _person(entry.person),
         "action_id": entry.action_id,
         "backend": entry.backend,
         "bucket": entry.bucket,
@@ -163,6 +165,12 @@ def body_of(at: datetime, entry: Entry) -> str:
         "facts": entry.facts,
     }
     return json.dumps(found, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def _person(person: Person) -> list[str]:
+    """Records made before there were sign-ins have no subject, and keep their bytes."""
+    found = [person.name, person.method, person.address]
+    return [*found, person.subject] if person.subject else found
 
 
 def entry_of(body: str) -> tuple[datetime, Entry]:
@@ -182,7 +190,7 @@ def entry_of(body: str) -> tuple[datetime, Entry]:
 
 def _has_its_types(entry: Entry) -> bool:
     person = entry.person
-    texts = (person.name, person.method, person.address, *(getattr(entry, name) for name in _TEXTS))
+    texts = (*_person(person), *(getattr(entry, name) for name in _TEXTS))
     return all(isinstance(text, str) for text in texts) and isinstance(entry.facts, dict)
 
 
