@@ -10,16 +10,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import click
 
 from lockboard import __version__
-from lockboard.config import Settings, load
-from lockboard.domain.audit import Entry, Head, Kind, Person, Verification
+from lockboard.cli_common import config_option, fail, settings_of, typing_person
+from lockboard.cli_people import token, user
+from lockboard.config import Settings
+from lockboard.domain.audit import Entry, Head, Kind, Verification
 from lockboard.domain.errors import LockboardError, SettingsError
 from lockboard.domain.inventory import BackendReport
+from lockboard.domain.signin import Account
 from lockboard.domain.text import spoken_span, utc
 
 EXIT_HELP = (
@@ -27,29 +31,9 @@ EXIT_HELP = (
     " be read or the settings are wrong."
 )
 
-config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Settings file (TOML). Without it, LOCKBOARD_CONFIG names one.",
-)
-
-
-def _fail(error: LockboardError) -> NoReturn:
-    for line in str(error).splitlines():
-        click.echo(f"lockboard: {line}", err=True)
-    sys.exit(2)
-
-
-def _settings(path: Path | None, *, acts: bool = False) -> Settings:
-    try:
-        return load(path, os.environ, acts=acts)
-    except SettingsError as error:
-        _fail(error)
-
 
 def _settings_path(path: Path | None) -> Path:
-    """The file that `_settings` read."""
+    """The file that `settings_of` read."""
     return path or Path(os.environ["LOCKBOARD_CONFIG"])
 
 
@@ -76,7 +60,7 @@ def scan(config_path: Path | None, form: str, settle: float, everything: bool) -
     from lockboard.services.scan import scan as run
     from lockboard.wiring import open_backends, utc_now
 
-    settings = _settings(config_path)
+    settings = settings_of(config_path)
     try:
         engine = open_memory()
         inventory = SqlInventory(engine)
@@ -85,7 +69,7 @@ def scan(config_path: Path | None, form: str, settle: float, everything: bool) -
             [backend.refresher(inventory) for backend in backends], SqlBoard(engine), utc_now, time.sleep
         )
     except LockboardError as error:
-        _fail(error)
+        fail(error)
     if form == "json":
         _print_json(result.contract())
     else:
@@ -140,7 +124,7 @@ def check(config_path: Path | None) -> None:
     """
     from lockboard.wiring import open_backends, utc_now
 
-    settings = _settings(config_path, acts=True)
+    settings = settings_of(config_path, acts=True)
     missing = 0
     try:
         for opened in open_backends(settings):
@@ -157,7 +141,7 @@ def check(config_path: Path | None) -> None:
             skew = opened.states.clock_skew()
             click.echo(f"  clock: {_spoken_skew(skew)} (our time {utc(utc_now())})")
     except LockboardError as error:
-        _fail(error)
+        fail(error)
     sys.exit(2 if missing else 0)
 
 
@@ -175,12 +159,14 @@ def _spoken_skew(skew: timedelta | None) -> str:
 @config_option
 def collect(config_path: Path | None) -> None:
     """Keep the inventory true: refresh every backend again and again. One such process is enough."""
+    from lockboard import logs
     from lockboard.services.collect import collect as run
     from lockboard.services.collect import pause
     from lockboard.supervisor import yield_to_pages
     from lockboard.wiring import open_backends, open_store
 
-    settings = _settings(config_path)
+    settings = settings_of(config_path)
+    logs.configure(sys.stderr)
     yield_to_pages()
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -192,27 +178,22 @@ def collect(config_path: Path | None) -> None:
         refreshers = [(opened.backend.name, opened.refresher(inventory)) for opened in backends]
         run(refreshers, settings.refresh.every, stop, _logger())
     except LockboardError as error:
-        _fail(error)
+        logs.get("collect").error("the refresher cannot go on", error=str(error))
+        sys.exit(2)
 
 
-def _logger() -> Any:
-    """One JSON line for a refresh that says something: the first, a failure, a recovery, rows written."""
-    import structlog
+def _logger() -> Callable[[str, BackendReport], None]:
+    """One line for a refresh that says something: the first, a failure, a recovery, rows written."""
+    from lockboard import logs
 
-    log = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
-        processors=[
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-    )
+    log = logs.get("collect")
     last: dict[str, str | None] = {}
 
     def write(name: str, report: BackendReport) -> None:
         if name in last and last[name] == report.error and not report.rows_written:
             return
         last[name] = report.error
-        log.msg(
+        log.info(
             "refresh",
             backend=name,
             complete=report.complete,
@@ -226,27 +207,85 @@ def _logger() -> Any:
     return write
 
 
-@main.command()
+@main.command(epilog="What it refuses to start with: docs/configure.md.")
 @config_option
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Loopback only: there is no sign-in yet."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. One that others reach needs [web] public_url, and a sign-in.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 def serve(config_path: Path | None, host: str, port: int) -> None:
     """Run the web pages and the refresher together until SIGTERM or Ctrl-C."""
-    from lockboard.supervisor import require_free, require_loopback
-    from lockboard.supervisor import serve as run
-    from lockboard.wiring import open_store
+    from lockboard.safety import only_server, require_safe, warnings
 
-    settings = _settings(config_path, acts=True)
+    settings = settings_of(config_path, acts=True)
     try:
-        require_loopback(host)
+        require_safe(settings, host, os.environ)
+
+        from lockboard import logs
+        from lockboard.supervisor import HEADER_SIZE, HEADER_SIZE_OF_ALB, require_free
+        from lockboard.supervisor import serve as run
+        from lockboard.wiring import open_store
+
         require_free(host, port)
         open_store(settings)[0].dispose()  # fails here, in words, rather than in two processes at once
-        click.echo(f"Lockboard on http://{host}:{port}/", err=True)
-        sys.exit(run(_settings_path(config_path), host, port))
+        with only_server(settings.store_url):
+            _require_sound(settings)
+            logs.configure(sys.stderr)
+            for said in warnings(settings, _accounts(settings)):
+                logs.get("serve").warning("this setting is hardly meant so", error=said)
+            logs.get("serve").info("serving", url=_address(host, port), version=__version__)
+            size = HEADER_SIZE_OF_ALB if settings.auth.mode == "alb" else HEADER_SIZE
+            sys.exit(run(_settings_path(config_path), host, port, header_size=size))
     except LockboardError as error:
-        _fail(error)
+        fail(error)
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _accounts(settings: Settings) -> Sequence[Account]:
+    """The local accounts, where they are how people sign in."""
+    from lockboard.wiring import open_people
+
+    return open_people(settings).accounts.every() if settings.auth.mode == "local" else []
+
+
+def _require_sound(settings: Settings) -> None:
+    """Ask what only the log and AWS can tell: is the log whole, is this machine's clock right.
+
+    Raises:
+        SettingsError: one of them is not.
+    """
+    from lockboard.safety import chain_refusals, measured_skews, skew_refusals
+    from lockboard.wiring import OpenBackend, open_backends
+
+    def skew(opened: OpenBackend) -> timedelta | None:
+        opened.states.versioning()  # the cheapest question there is; its answer is not what is wanted
+        return opened.states.clock_skew()
+
+    found = chain_refusals(partial(_chain, settings)) if settings.actions.enabled else []
+    askers = {opened.backend.name: partial(skew, opened) for opened in open_backends(settings)}
+    found += skew_refusals(measured_skews(askers))
+    if found:
+        raise SettingsError("\n".join(found))
+
+
+def _chain(settings: Settings) -> Verification:
+    """Whether the audit log is as it was written, read on connections that are closed again."""
+    from lockboard.adapters.store import SqlAudit, open_audit_engine
+    from lockboard.adapters.witness import stdout_witness
+    from lockboard.wiring import utc_now
+
+    engine = open_audit_engine(settings.store_url)
+    try:
+        log = SqlAudit(engine, _audit_key(settings), utc_now, stdout_witness(sys.stdout))
+        return log.verify()
+    finally:
+        engine.dispose()
 
 
 @main.group()
@@ -286,7 +325,7 @@ def audit_verify(
     from lockboard.adapters.witness import read_heads, stdout_witness
     from lockboard.wiring import utc_now
 
-    settings = _settings(config_path)
+    settings = settings_of(config_path)
     try:
         heads = [head for file in witnesses for head in _heads_in(file, read_heads)]
         heads += _heads_in_bucket(settings) if bucket else []
@@ -294,7 +333,7 @@ def audit_verify(
         log = SqlAudit(open_audit_engine(settings.store_url), key, utc_now, stdout_witness(sys.stderr))
         found = log.verify(heads)
     except LockboardError as error:
-        _fail(error)
+        fail(error)
     witnessed = max((head.seq for head in heads), default=None)
     recorded, unrecorded = None, None
     if found.ok and not no_record:
@@ -317,7 +356,7 @@ def audit_verify(
     else:
         _print_verification(found, witnessed, recorded)
     if unrecorded:
-        _fail(unrecorded)
+        fail(unrecorded)
     sys.exit(0 if found.ok else 1)
 
 
@@ -357,16 +396,10 @@ def _heads_in_bucket(settings: Settings) -> list[Head]:
 
 def _verified(found: Verification, witnessed: int | None) -> Entry:
     """The record of a verification that ended well."""
-    import pwd
-
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a user ID without a name, as in a container
-        name = f"uid {os.getuid()}"
     return Entry(
         Kind.EVENT,
         "verify",
-        Person(name, "command line", ""),
+        typing_person(),
         message=f"{found.checked} records are as they were written.",
         facts={
             "checked": found.checked,
@@ -411,12 +444,14 @@ def demo(host: str, port: int, no_team: bool) -> None:
     try:
         from lockboard.demo.run import run
     except ImportError as error:
-        _fail(
-            SettingsError(f"the demo needs the emulator: install lockboard[demo] ({error.name} is missing)")
-        )
+        fail(SettingsError(f"the demo needs the emulator: install lockboard[demo] ({error.name} is missing)"))
     try:
         require_loopback(host)
         require_free(host, port)
         sys.exit(run(host=host, port=port, team=not no_team))
     except LockboardError as error:
-        _fail(error)
+        fail(error)
+
+
+main.add_command(user)
+main.add_command(token)

@@ -5,14 +5,12 @@ Used by the command line and the web application.
 
 from __future__ import annotations
 
-import getpass
-import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from sqlalchemy import Engine
 
@@ -23,14 +21,30 @@ from lockboard.adapters.hands import HandsOpener, Reach
 from lockboard.adapters.probe import Probe, probe_backend
 from lockboard.adapters.probe_writes import probe_writes
 from lockboard.adapters.s3 import S3States
-from lockboard.adapters.store import SqlAudit, SqlBoard, SqlInventory, migrate, open_audit_engine, open_engine
+from lockboard.adapters.store import (
+    SqlAccounts,
+    SqlApiTokens,
+    SqlApprovals,
+    SqlAttempts,
+    SqlAudit,
+    SqlBoard,
+    SqlInventory,
+    SqlRates,
+    SqlSessions,
+    migrate,
+    open_audit_engine,
+    open_engine,
+    open_people_engine,
+    open_rates_engine,
+)
 from lockboard.adapters.witness import S3Witness, stdout_witness
 from lockboard.config import BackendSettings, Settings, default_folder
-from lockboard.domain.audit import LOCKBOARD, Audit, Person
+from lockboard.domain.audit import LOCKBOARD, Audit
 from lockboard.domain.inventory import Board, Inventory
 from lockboard.domain.keys import PROBE_KEY
 from lockboard.domain.model import Backend
 from lockboard.domain.ports import Clock
+from lockboard.domain.signin import Approvals
 from lockboard.services.actions import Actions, Place
 from lockboard.services.reconcile import Reconciler
 from lockboard.services.refresh import Refresher
@@ -99,15 +113,6 @@ def _open(settings: BackendSettings, settle: timedelta, sleep: Callable[[float],
     return OpenBackend(settings, settings.backend(settle), access, states, table)
 
 
-def person_at(address: str) -> Person:
-    """Who acts while there is no sign-in: the user that runs Lockboard, since only loopback is served."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        name = f"uid {os.getuid()}"
-    return Person(name, "loopback", address)
-
-
 def open_audit(settings: Settings, stream: TextIO) -> SqlAudit | None:
     """The audit log, whose heads go to `stream` and, where one is set, to a bucket; None without an audit
     key.
@@ -126,6 +131,33 @@ def open_audit(settings: Settings, stream: TextIO) -> SqlAudit | None:
     return SqlAudit(open_audit_engine(settings.store_url), settings.audit_key.encode(), utc_now, witness)
 
 
+class People(NamedTuple):
+    """What is kept of people who sign in, and of programs."""
+
+    sessions: SqlSessions
+    accounts: SqlAccounts
+    tokens: SqlApiTokens
+    attempts: SqlAttempts
+    approvals: SqlApprovals
+    rates: SqlRates
+
+
+def open_people(settings: Settings) -> People:
+    """The stores behind the sign-in, on connections of their own, whose waits end within 5 s.
+
+    The store has to be open already. Raises StoreError.
+    """
+    engine = open_people_engine(settings.store_url)
+    return People(
+        SqlSessions(engine),
+        SqlAccounts(engine),
+        SqlApiTokens(engine),
+        SqlAttempts(engine),
+        SqlApprovals(engine),
+        SqlRates(open_rates_engine(settings.store_url)),
+    )
+
+
 def places_of(opened: Sequence[OpenBackend]) -> dict[str, Place]:
     """The readers of every backend, by name."""
     return {item.backend.name: Place(item.backend, item.states, item.table) for item in opened}
@@ -137,11 +169,13 @@ def open_actions(
     board: Board,
     audit: Audit | None,
     *,
+    approvals: Approvals | None = None,
     clock: Clock = utc_now,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Actions, Reconciler] | None:
     """What may be done and what settles it after a death; None where actions are switched off.
 
+    `approvals`: where actions wait for a second person, if the settings ask for one.
     `sleep` is how an action waits before it looks again at what became of a lost reply.
     """
     if not settings.actions.enabled or audit is None or settings.secret_key is None:
@@ -159,6 +193,8 @@ def open_actions(
         sleep=sleep,
         new_id=lambda: str(uuid.uuid4()),
         version=__version__,
+        approvals=approvals if settings.actions.second_person else None,
+        approval_lasts=settings.actions.approval_lasts,
     )
     return actions, Reconciler(audit, places, hands, actions, clock)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lockboard.domain.access import Grant, Identity, Rights
 
@@ -171,6 +171,27 @@ class Attempts(Protocol):
 
     def sweep(self, before: datetime) -> int:
         """Drop what is older. Returns how many."""
+
+
+class Tally(NamedTuple):
+    """How often something was counted in the window at hand, and when that window ends."""
+
+    count: int
+    ends_at: datetime
+
+
+class RateCounters(Protocol):
+    """How often something was asked for in a window of time, for every process that shares the database."""
+
+    def add(self, name: str, now: datetime, lasts: timedelta, amount: int = 1) -> Tally:
+        """Count it, and give the new tally. A window begins with what is counted first and lasts so long;
+        what comes after its end begins another one. Two callers are never given the same count of one window.
+
+        name: any text.  lasts: the same for every call with this name.
+        """
+
+    def sweep(self, now: datetime) -> int:
+        """Drop the windows that have ended. Returns how many."""
 
 
 class Waiting(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -40,6 +41,16 @@ DURABLE = ("on", "local", "remote_write", "remote_apply")
 WRITES = {"lockboard_writes": True}
 """Execution options of a connection that writes."""
 
+_NETWORKED = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "coda", "ncpfs"),
+        *("ceph", "fuse.ceph", "fuse.ceph-fuse", "glusterfs", "fuse.glusterfs", "lustre", "gpfs", "beegfs"),
+        *("gfs", "gfs2", "ocfs2", "orangefs", "pvfs2"),
+        *("sshfs", "fuse.sshfs", "davfs", "fuse.davfs2", "fuse.s3fs", "fuse.mount-s3", "fuse.goofys"),
+        *("fuse.rclone", "fuse.gcsfuse", "fuse.blobfuse2", "fuse.juicefs"),
+    }
+)
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _BUSY_STATES = frozenset({"55P03", "40001", "40P01"})
 
 
@@ -55,19 +66,57 @@ def open_engine(url: str) -> Engine:
     return _checked(_open_postgresql(address), address)
 
 
-def sqlite_engine(url: str | URL, connections: int, **options: Any) -> Engine:
-    """An engine whose connections and transactions are set up as the store needs them."""
+def sqlite_engine(url: str | URL, connections: int, *, pool_timeout: float = 30.0, **options: Any) -> Engine:
+    """An engine whose connections and transactions are set up as the store needs them. pool_timeout: seconds
+    that a free connection is waited for.
+    """
     engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
+        pool_timeout=pool_timeout,
         hide_parameters=True,
         connect_args={"check_same_thread": False, **options},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file that a database's URL names; None for PostgreSQL and for what no engine is opened for."""
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        return None
+    if address.get_backend_name() != "sqlite" or address.database in (None, "", ":memory:"):
+        return None
+    return Path(str(address.database)).absolute()
+
+
+def network_filesystem(file: Path, mounts: str) -> str | None:
+    """The kind of network file system that holds `file`, such as `nfs4`; None for one of this machine.
+
+    SQLite's locks and its shared memory (WAL) do not work across one: two writers would not see each other.
+    file: an absolute path without symbolic links.  mounts: the text of /proc/self/mountinfo (proc(5)), in
+    which a later line hides an earlier one of the same place.
+    """
+    found, longest = "", -1
+    for line in mounts.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields = head.split(" ")
+        if len(fields) < 5 or not tail:
+            continue
+        place = Path(_unescaped(fields[4]))
+        if len(place.parts) >= longest and file.is_relative_to(place):
+            found, longest = tail.split(" ")[0], len(place.parts)
+    return found if found in _NETWORKED else None
+
+
+def _unescaped(text: str) -> str:
+    """A path of mountinfo, where space, tab, newline and backslash are three octal digits."""
+    return _OCTAL.sub(lambda digits: chr(int(digits[1], 8)), text)
 
 
 @contextmanager

@@ -1,5 +1,5 @@
-"""The tables of the inventory and of the audit log as statements see them; the migrations make them, and the
-indexes.
+"""The tables of the inventory, of the audit log and of people as statements see them; the migrations make
+them, and the indexes.
 
 Every text that is compared or ordered has the binary collation, so that both databases order alike, by code
 point.
@@ -152,6 +152,79 @@ all between seq and mac are copies out of it, to filter by. It stands last, beca
 up to the column that it wants.
 """
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("id", _Text, nullable=False, unique=True),
+    Column("subject", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("method", _Text, nullable=False),
+    Column("groups", _Text, nullable=False),
+    Column("csrf", _Text, nullable=False),
+    Column("address", _Text, nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("signed_in_at", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One row per browser that signed in. number: never given twice, or a list that is a minute old would end
+somebody else's. id: the SHA-256 of what the browser has. subject, name, groups, address: as JSON in ASCII, so
+that a person is compared with exactly who signed in.
+"""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("folded", _Text, primary_key=True),
+    Column("name", _Text, nullable=False),
+    Column("grants", _Text, nullable=False),
+    Column("password", _Text, nullable=False),
+    Column("disabled", SmallInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+"""Local accounts. folded: the name without regard to case. grants: as JSON in ASCII."""
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("id", _Text, nullable=False, unique=True),
+    Column("name", _Text, nullable=False),
+    Column("owner", _Text, nullable=False),
+    Column("grants", _Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    Column("used_at", Double),
+    sqlite_autoincrement=True,
+)
+"""Keys of programs. id: the SHA-256 of the secret. Rows stay when they are over: the log speaks of them."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("seq", _Number, primary_key=True),
+    Column("name", _Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
+"""What is counted so that it can be limited. name: its SHA-256."""
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("state", _Text, nullable=False),
+    Column("requested_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("decided_by", _Text, nullable=False),
+    Column("decided_at", Double),
+    Column("document", _Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Requests for a second person. document: what is asked for, as JSON in ASCII."""
+
 HISTORY_LIMIT = 100
 
 FULL_TEXT = table("states_search", column("rowid"), column("states_search"))
@@ -170,3 +243,14 @@ def head(text_column: ColumnElement[str]) -> ColumnElement[str]:
 HAS_HOLDER = text("holder <> ''")
 HAS_DIGEST = text("digest <> ''")
 """What the indexes on holders and digests leave out; no bound parameters either."""
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("name", _Text, primary_key=True),
+    Column("ends", Double, nullable=False),
+    Column("count", Integer, nullable=False),
+)
+"""What is counted so that it can be limited: one row for each name and its window at hand. name: the SHA-256
+of what is counted.
+"""
