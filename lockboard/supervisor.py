@@ -7,43 +7,42 @@ lock and slow every page down.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
 
+from lockboard import logs
 from lockboard.domain.errors import SettingsError
+from lockboard.safety import is_loopback
+from lockboard.web.overload import THREADS
 
 GRACE = 55.0
 """Seconds a child has to end by itself; requests are cut after 45, when every action has ended."""
 
-THREADS = 16
+HEADER_SIZE = 8190
+HEADER_SIZE_OF_ALB = 16380
+"""Bytes of one header field: a load balancer passes a whole JWT on, with the groups in it."""
 
 NICENESS = 19
 """How much lower the refresher's priority is than that of the pages, where there is no class below theirs."""
 
 
 def require_loopback(host: str) -> None:
-    """Refuse to listen where others could reach the pages: there is no sign-in yet.
+    """Refuse to listen where others could reach the demo's pages, which ask nobody to sign in.
 
     Raises:
         SettingsError: the host is not a loopback address.
     """
-    try:
-        allowed = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        allowed = False
-    if not allowed:
+    if not is_loopback(host):
         raise SettingsError(
-            f"--host {host}: only loopback (127.0.0.1 or ::1) is allowed, because there is no sign-in yet;"
-            " put a proxy that signs people in on the same host in front of it"
+            f"--host {host}: only loopback (127.0.0.1 or ::1) is allowed: the demo asks nobody to sign in"
         )
 
 
@@ -64,50 +63,36 @@ def require_free(host: str, port: int) -> None:
             ) from None
 
 
-def web_command(host: str, port: int, threads: int = THREADS) -> list[str]:
-    """The gunicorn command line; the configuration file's path reaches the application through
-    LOCKBOARD_CONFIG.
+def web_command(host: str, port: int, threads: int = THREADS, *, header_size: int = HEADER_SIZE) -> list[str]:
+    """The gunicorn command line; its other settings are those of `lockboard.web.server`. The configuration
+    file's path reaches the application through LOCKBOARD_CONFIG.
     """
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    options = {
-        "bind": address,
-        "workers": 1,
-        "threads": threads,
-        "worker-class": "gthread",
-        "timeout": 60,
-        "graceful-timeout": 45,
-        "keep-alive": 75,
-        "backlog": 128,
-        "limit-request-line": 8190,
-        "limit-request-fields": 64,
-        "limit-request-field_size": 8190,
-        "forwarded-allow-ips": "127.0.0.1",
-        "log-level": "warning",
-    }
-    flags = [f"--{name}={value}" for name, value in options.items()]
     return [
         sys.executable,
         "-m",
         "gunicorn",
-        *flags,
+        "--config=python:lockboard.web.server",
+        f"--bind={address}",
+        f"--threads={threads}",
+        f"--limit-request-field_size={header_size}",
         "--no-control-socket",
         "lockboard.web.wsgi:application()",
     ]
 
 
-def serve(config: Path, host: str, port: int) -> int:
+def serve(config: Path, host: str, port: int, *, header_size: int = HEADER_SIZE) -> int:
     """Run both until a signal or until one of them ends. Returns 0 after a signal, 1 where a child ended by
-    itself.
+    itself. Whether the settings are safe is for the caller to ask.
 
     Raises:
-        SettingsError: the host is not loopback, or its port is taken.
+        SettingsError: the port is taken.
     """
-    require_loopback(host)
     require_free(host, port)
-    commands = (
-        [sys.executable, "-m", "lockboard", "collect", "--config", str(config)],
-        web_command(host, port),
-    )
+    commands = {
+        "collect": [sys.executable, "-m", "lockboard", "collect", "--config", str(config)],
+        "web": web_command(host, port, header_size=header_size),
+    }
     return run_together(commands, {"LOCKBOARD_CONFIG": str(config.resolve())})
 
 
@@ -122,25 +107,34 @@ def yield_to_pages() -> None:
         os.nice(NICENESS)
 
 
-def run_together(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
-    """Start every command; end all when told to or when one ends."""
+def run_together(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> int:
+    """Start every command, by the name it has in the log; end all when told to or when one ends."""
     told: SimpleQueue[int] = SimpleQueue()
     with _signals(told):
-        children: list[subprocess.Popen[bytes]] = []
+        children: dict[str, subprocess.Popen[bytes]] = {}
         try:
-            for command in commands:
-                children.append(
-                    subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+            for name, command in commands.items():
+                children[name] = subprocess.Popen(
+                    command, env={**os.environ, **environment}, start_new_session=True
                 )
             while True:
                 try:
                     told.get(timeout=0.2)
                     return 0
                 except Empty:
-                    if any(child.poll() is not None for child in children):
-                        return 1
+                    ended = {name: child.poll() for name, child in children.items()}
+                if any(status is not None for status in ended.values()):
+                    _say_who_ended(ended)
+                    return 1
         finally:
-            _end(children)
+            _end(list(children.values()))
+
+
+def _say_who_ended(ended: Mapping[str, int | None]) -> None:
+    log = logs.get("serve")
+    for name, status in ended.items():
+        if status is not None:
+            log.error("a process ended by itself, so all end", process=name, status=status)
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

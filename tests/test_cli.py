@@ -168,9 +168,12 @@ def test_no_configuration_is_said_in_one_line(command: str) -> None:
     assert "give --config FILE or set LOCKBOARD_CONFIG" in result.stderr
 
 
-def test_serve_refuses_to_listen_beyond_loopback(moto: Emulator, tmp_path: Path) -> None:
-    config = settings(tmp_path, moto, "some-bucket")
-    result = run("serve", "--config", config, "--host", "0.0.0.0")
+def test_serve_refuses_to_show_what_nobody_signs_in_to_beyond_loopback(
+    moto: Emulator, tmp_path: Path
+) -> None:
+    config = Path(settings(tmp_path, moto, "some-bucket"))
+    config.write_text('[auth]\nmode = "demo"\n' + config.read_text("utf-8"), "utf-8")
+    result = run("serve", "--config", str(config), "--host", "0.0.0.0")
     assert result.exit_code == 2
-    assert "only loopback" in result.stderr
+    assert "auth.mode: demo asks nobody to sign in" in result.stderr
     assert "http://" not in result.stderr

@@ -1,0 +1,63 @@
+"""What is said of requests: a number for each, and one line when it is answered."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, request
+
+from lockboard import logs
+from lockboard.web.access import known_visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+HEADER = "X-Request-Id"
+"""Carries the request's number back, so that somebody can tell which of the lines was theirs."""
+
+LONGEST_PATH = 300
+
+_BEGAN = "lockboard.began"
+_QUIET = frozenset({"healthz", "readyz", "static", "favicon", "board.pulse"})
+"""Endpoints that are asked all the while: said only where they fail."""
+
+
+def watch_requests(app: Flask, monotonic: Callable[[], float]) -> None:
+    """Give every request an ID of ours (one that it brings is not believed) and say when it was answered.
+
+    Wraps `app.wsgi_app` as it stands. A line has the path without its query, which may hold what a sign-in
+    brought back or a person searched for.
+    """
+    log = logs.get("web")
+    inner = app.wsgi_app
+
+    def numbered(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        logs.bind_request(secrets.token_hex(8))
+        environ[_BEGAN] = monotonic()
+        try:
+            return inner(environ, start_response)
+        finally:
+            logs.bind_request(None)
+
+    @app.after_request
+    def say(answer: Response) -> Response:
+        answer.headers.add(HEADER, logs.request_id() or "")
+        if answer.status_code < 500 and request.endpoint in _QUIET:
+            return answer
+        visitor = known_visitor()
+        log.info(
+            "request",
+            method=request.method[:16],
+            route=request.url_rule.rule if request.url_rule else None,
+            path=request.path[:LONGEST_PATH],
+            status=answer.status_code,
+            milliseconds=round((monotonic() - request.environ[_BEGAN]) * 1000, 1),
+            person=visitor.actor.person.name if visitor else None,
+            address=request.remote_addr,
+        )
+        return answer
+
+    app.wsgi_app = numbered  # type: ignore[method-assign]

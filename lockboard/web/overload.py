@@ -1,0 +1,123 @@
+"""Middleware that lets so many requests work at once and so many wait, and refuses the rest at once: a queue
+without an end would answer everybody too late, and nobody could tell it from a server that hangs.
+
+It stands within `SecurityHeaders` and around everything else. The server needs `THREADS`: a request that
+waits holds one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+RUNNING = 16
+"""Requests that work at the same time."""
+
+WAITING = 32
+"""Requests that wait for one of them to end."""
+
+PATIENCE_SECONDS = 10.0
+"""How long one waits at most: less than the fifteen seconds after which the script gives up."""
+
+RETRY_SECONDS = 5
+
+THREADS = RUNNING + WAITING + 16
+"""What the server needs: besides those that work and wait, some that refuse, and answer the probes."""
+
+_HEADING = "Too many requests at once"
+_TEXT = f"Nothing was done with yours. Try again in {RETRY_SECONDS} seconds."
+_OOPS = (
+    '<div id="oops" class="notice notice-attention" role="alert" tabindex="-1">'
+    f"<p><strong>{_HEADING}.</strong> {_TEXT}</p></div>\n"
+)
+_PAGE = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
+    f"{_HEADING} · Lockboard</title></head>\n<body><h1>{_HEADING}</h1><p>{_TEXT}</p></body></html>\n"
+)
+
+
+class Overload:
+    """`app` with a limit. A request counts until its body was sent.
+
+    Probes and files are let through: the first have to tell a busy server from a dead one, the second are in
+    memory and make no work.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        running: int = RUNNING,
+        waiting: int = WAITING,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._app, self._patience = app, patience
+        self._free = threading.BoundedSemaphore(running)
+        self._seats = threading.BoundedSemaphore(waiting)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "") in ("/healthz", "/readyz") or _is_file(environ):
+            return self._app(environ, start_response)
+        if not self._enter():
+            return _refuse(environ, start_response)
+        try:
+            body = self._app(environ, start_response)
+        except BaseException:
+            self._free.release()
+            raise
+        return _Body(body, self._free.release)
+
+    def _enter(self) -> bool:
+        if self._free.acquire(blocking=False):
+            return True
+        if not self._seats.acquire(blocking=False):
+            return False
+        try:
+            return self._free.acquire(timeout=self._patience)
+        finally:
+            self._seats.release()
+
+
+class _Body:
+    """A body that says when it was sent, or given up: a server calls `close` in either case (PEP 3333)."""
+
+    def __init__(self, body: Iterable[bytes], sent: Callable[[], None]) -> None:
+        self._body, self._sent, self._open = body, sent, True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        try:
+            getattr(self._body, "close", lambda: None)()
+        finally:
+            self._sent()
+
+
+def _is_file(environ: WSGIEnvironment) -> bool:
+    return str(environ.get("PATH_INFO", "")).startswith("/static/")
+
+
+def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """503 in the form that the asker can show: above a form that stays, as JSON, or as a page."""
+    headers = [("Retry-After", str(RETRY_SECONDS))]
+    if environ.get("HTTP_HX_REQUEST_TYPE") == "partial":
+        kind, text = "text/html; charset=utf-8", ""
+        if environ["REQUEST_METHOD"] == "POST":
+            text = _OOPS
+            headers += [("HX-Retarget", "#oops"), ("Lockboard-Answer", "1")]
+    elif environ.get("PATH_INFO", "").startswith("/api/"):
+        kind, text = "application/json", json.dumps({"error": f"{_HEADING}. {_TEXT}", "status": 503}) + "\n"
+    else:
+        kind, text = "text/html; charset=utf-8", _PAGE
+    body = text.encode()
+    headers += [("Content-Type", kind), ("Content-Length", str(len(body)))]
+    start_response("503 Service Unavailable", headers)
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
