@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -379,6 +380,26 @@ class Settings(BaseSettings):
         if self.database_url or self.database.url:
             return self.database_url or self.database.url
         return f"sqlite:///{default_folder() / 'lockboard.db'}"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that requests may carry: of loopback, of the public address and those listed."""
+        own = urlsplit(self.web.public_url).hostname if self.web.public_url else None
+        return (*LOOPBACK, *((own,) if own else ()), *self.web.trusted_hosts)
+
+    @property
+    def in_front(self) -> tuple[str, ...]:
+        """The networks of proxies whose word on the browser's address and scheme is taken."""
+        signs_in = self.auth.proxy.addresses if self.auth.proxy else ()
+        return tuple(dict.fromkeys((*self.web.proxies, *signs_in)))
+
+    @property
+    def secure(self) -> bool:
+        """Whether people come by https."""
+        return (self.web.public_url or "").startswith("https://")
+
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def default_folder() -> Path:

@@ -81,6 +81,7 @@ def configuration(url: str, folder: Path) -> str:
         _table("[database]", database),
         _table("[refresh]", {"every": "5s"}),
         "[actions]\nenabled = true\n",
+        _table("[auth]", {"mode": "demo"}),
     ]
     return "\n".join([*tables, *(_table("[[backends]]", _backend(cluster, url)) for cluster in CLUSTERS)])
 

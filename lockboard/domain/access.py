@@ -6,21 +6,35 @@ A grant gives a role within an area: one backend or all, and the keys there that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 
+from lockboard.domain.areas import EVERY_BACKEND, EVERYTHING, Area, Scope, in_scope, scope_of
 from lockboard.domain.audit import Person
 
-EVERY_BACKEND = "*"
+__all__ = [
+    "EVERYTHING",
+    "EVERY_BACKEND",
+    "NO_RIGHTS",
+    "Actor",
+    "Area",
+    "Grant",
+    "Identity",
+    "Permission",
+    "Rights",
+    "Role",
+    "Scope",
+    "in_scope",
+    "scope_of",
+]
 
 
 class Role(StrEnum):
     """What somebody is here for.
 
-    viewer: looks.  operator: acts, too.  auditor: looks and reads the audit log; acts on nothing.
+    viewer: looks.  operator: acts, and reads the audit log of what they may act on.  auditor: looks and reads
+    the audit log; acts on nothing.
     administrator: all of it, and who else may do what.
     """
 
@@ -50,41 +64,10 @@ class Permission(StrEnum):
 
 _OF_ROLE = {
     Role.VIEWER: frozenset({Permission.VIEW}),
-    Role.OPERATOR: frozenset({Permission.VIEW, Permission.ACT}),
+    Role.OPERATOR: frozenset({Permission.VIEW, Permission.ACT, Permission.AUDIT}),
     Role.AUDITOR: frozenset({Permission.VIEW, Permission.AUDIT}),
     Role.ADMINISTRATOR: frozenset(Permission),
 }
-
-
-class Area(NamedTuple):
-    """Keys of one backend (or of every one) that start with a prefix."""
-
-    backend: str = EVERY_BACKEND
-    prefix: str = ""
-
-    def holds(self, backend: str, key: str) -> bool:
-        return self.backend in (EVERY_BACKEND, backend) and key.startswith(self.prefix)
-
-    def within(self, other: Area) -> bool:
-        """Whether every key of this area lies in the other one."""
-        return other.backend in (EVERY_BACKEND, self.backend) and self.prefix.startswith(other.prefix)
-
-
-EVERYTHING = Area()
-
-Scope = tuple[Area, ...]
-"""Areas of which none lies within another, in order; empty for nothing. `(EVERYTHING,)` needs no filter."""
-
-
-def scope_of(areas: Iterable[Area]) -> Scope:
-    """The same keys in as few areas as they take."""
-    found = set(areas)
-    return tuple(sorted(a for a in found if not any(a.within(b) for b in found - {a})))
-
-
-def in_scope(scope: Scope, backend: str, key: str) -> bool:
-    """Whether a key lies in one of the areas."""
-    return any(area.holds(backend, key) for area in scope)
 
 
 @dataclass(frozen=True, slots=True)

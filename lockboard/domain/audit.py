@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from lockboard.domain.areas import EVERYTHING, Scope, in_scope
 from lockboard.domain.errors import LockboardError
 
 GENESIS = "0" * 64
@@ -69,9 +70,9 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who acts: a name to read, how it was established (`oidc`, `alb`, `proxy`, `local`, `token`, `demo`), the
-    address of the browser, and the subject: who it is to whatever established it, unique there also where two
-    have one name.
+    """Who acts: a name to read, how it was established (`oidc`, `alb`, `proxy`, `local`, `token`, `demo`),
+    the address of the browser, and the subject: who it is to whatever established it, unique there also where
+    two have one name.
     """
 
     name: str
@@ -293,7 +294,8 @@ class AuditQuery:
 
     person, action, result, backend, ticket, state_id, action_id: exact.  kind: of Kind.  key: words that all
     occur in the key, whatever their case.  since, until: `at` within [since, until).  before: records with a
-    smaller seq (paging).  after: with a greater one, nearest first.
+    smaller seq (paging).  after: with a greater one, nearest first.  scope: only records that are `visible`
+    in it.
     """
 
     person: str = ""
@@ -310,6 +312,14 @@ class AuditQuery:
     before: int | None = None
     after: int | None = None
     limit: int = 50
+    scope: Scope = (EVERYTHING,)
+
+
+def visible(entry: Entry, scope: Scope) -> bool:
+    """Whether a record is about a key of these areas. One that is about no backend, such as a sign-in, an
+    export or a heartbeat, and one that cannot be read any more, belong to the whole estate alone.
+    """
+    return EVERYTHING in scope or (bool(entry.backend) and in_scope(scope, entry.backend, entry.key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +336,8 @@ class AuditPage:
 
 
 class Audit(Protocol):
-    """The log. Insert only. Every method raises AuditError where the log does not answer.
+    """The log. Insert only. Every method raises AuditError where the log does not answer. What takes no query
+    reads all of it: who shows a record asks `visible` first.
 
     A record whose body was changed so that it cannot be read any more stands in lists with the action
     `UNREADABLE`.

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from lockboard.domain.areas import Area, Scope, scope_of
 from lockboard.domain.model import Content, LockStatus, Severity
+from lockboard.domain.text import shown
 
 PAGE_SIZE = 50
 COUNT_LIMIT = 1000
@@ -223,8 +225,25 @@ class Page:
     capped: bool = False
 
 
+def displayed(scope: Scope) -> Scope:
+    """The areas for keys as rows have them: every prefix fit to show.
+
+    Keys that are shown alike lie in the same areas, whatever S3 calls them. A prefix without a backslash and
+    without characters that are escaped is exact.
+    """
+    return scope_of(Area(area.backend, shown(area.prefix)) for area in scope)
+
+
 class Board(Protocol):
     """The pages' side of the store. Reads only, except that a re-check puts one row."""
+
+    def within(self, scope: Scope) -> Board:
+        """The same board with nothing on it but the keys of these areas, prefixes as S3 has them; of a board
+        that is limited already, those that both hold.
+
+        It counts, finds and moves about among them as if there were no others. The report of a backend of
+        which it shows a part counts the keys of that part, and no foreign items. `put` writes any row.
+        """
 
     def generation(self) -> int: ...
 

@@ -7,15 +7,17 @@ plan made of a fresh reading must have the same. Nothing is changed without a du
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
+from lockboard.domain.access import NO_RIGHTS, Actor, Permission
 from lockboard.domain.audit import (
+    LOCKBOARD,
     AlreadyRecorded,
     Audit,
     AuditError,
@@ -28,9 +30,11 @@ from lockboard.domain.audit import (
 from lockboard.domain.errors import LockboardError, ReadError, StoreError
 from lockboard.domain.inventory import Board, StateRow
 from lockboard.domain.model import Action, Backend, History, Observation, Verdict
+from lockboard.domain.permits import forbidden, may_approve
 from lockboard.domain.plans import Plan, Refused, Situation, Wanted, plan_for
 from lockboard.domain.ports import Clock, LockTable, States
-from lockboard.domain.text import shown, spoken_span
+from lockboard.domain.signin import Approval, Approvals, Waiting
+from lockboard.domain.text import shown, spoken_span, utc
 from lockboard.domain.undo import UNDO, undo_plan, version_undone_to
 from lockboard.domain.writes import OpenHands
 from lockboard.services import memo as memos
@@ -51,6 +55,14 @@ _SALT = "lockboard action"
 
 class UnknownState(LockboardError):
     """No state key has this address."""
+
+
+class NotPermitted(LockboardError):
+    """The person may not do this to this key. seq: number of the record that says so, None for none."""
+
+    def __init__(self, why: str, seq: int | None = None) -> None:
+        super().__init__(why)
+        self.seq = seq
 
 
 class BadToken(LockboardError):
@@ -88,13 +100,15 @@ class Problem(NamedTuple):
 @dataclass(frozen=True)
 class Prepared:
     """What a confirmation page shows. row: as read just now.  token: "" where the plan is refused.
-    undoes: the number of the record that is undone, None for any other action.
+    undoes: the number of the record that is undone, None for any other action.  second: whether it then waits
+    for a second person.
     """
 
     row: StateRow
     plan: Plan | Refused
     token: str
     undoes: int | None = None
+    second: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ class Answer:
     problems: fields to mend; nothing was tried or recorded.  moved: the world is not as the page showed it,
     so nothing was done; `prepared` is the page to decide on anew (also with `problems`).
     record: number of the record that tells the result.  replayed: the form was sent before, and this is what
-    became of it then.
+    became of it then.  waits: number of the request that waits for a second person; nothing was done yet.
     """
 
     result: Result
@@ -115,6 +129,16 @@ class Answer:
     moved: bool = False
     replayed: bool = False
     prepared: Prepared | None = None
+    waits: int | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """A request for a second person beside what it would do now. moved: not what its requester confirmed."""
+
+    asked: Approval
+    prepared: Prepared
+    moved: bool
 
 
 class _Ticket(NamedTuple):
@@ -146,6 +170,8 @@ class Actions:
         monotonic: seconds that only go forward, for deadlines; `sleep` waits so many seconds.
         new_id: a new lower-case UUID each time.
         version: of Lockboard, for lock records and the log.
+        approvals: where actions on protected keys wait for a second person; None where none is asked for.
+        approval_lasts: how long such a request can be approved.
 
     `at_work`: IDs of the actions that this process is carrying out now.
     """
@@ -163,7 +189,10 @@ class Actions:
         sleep: Callable[[float], None],
         new_id: Callable[[], str],
         version: str,
+        approvals: Approvals | None = None,
+        approval_lasts: timedelta = timedelta(minutes=30),
     ) -> None:
+        self._approvals, self._approval_lasts = approvals, approval_lasts
         self._board, self._places, self._audit, self._open = board, places, audit, open_hands
         self._signer = URLSafeSerializer(secret, salt=_SALT)
         self._clock, self._monotonic, self._sleep, self._new_id = clock, monotonic, sleep, new_id
@@ -173,42 +202,47 @@ class Actions:
 
     # ------------------------------------------------------------ the page
 
-    def prepare(self, person: Person, state_id: str, wanted: Wanted) -> Prepared:
+    def prepare(self, actor: Actor, state_id: str, wanted: Wanted) -> Prepared:
         """Read the key and say what would be done.
 
         Raises:
             UnknownState, ReadError: see `Rechecker`.
+            NotPermitted: the actor may not do it.
         """
-        return self._prepared(person, self._read(state_id, wanted), wanted, None)
+        return self._prepared(actor, self._read(state_id, wanted), wanted, None)
 
-    def prepare_undo(self, person: Person, state_id: str, seq: int) -> Prepared:
+    def prepare_undo(self, actor: Actor, state_id: str, seq: int) -> Prepared:
         """The same for taking back what record `seq` tells.
 
         Raises:
-            UnknownState, ReadError, AuditError.
+            UnknownState, ReadError, AuditError, NotPermitted.
         """
         record = self._undoable(state_id, seq)
         reading = self._read(state_id, Wanted(Action.FORCE_UNLOCK, "", version_undone_to(record)))
-        return self._prepared(person, reading, None, record)
+        return self._prepared(actor, reading, None, record)
 
     def _prepared(
-        self, person: Person, reading: _Reading, wanted: Wanted | None, undoes: Record | None
+        self, actor: Actor, reading: _Reading, wanted: Wanted | None, undoes: Record | None
     ) -> Prepared:
         plan = self._plan(reading, wanted, undoes)
         seq = undoes.seq if undoes else None
+        why = forbidden(actor.rights, plan, reading.situation)
+        if why:
+            raise NotPermitted(why)
         if isinstance(plan, Refused):
             return Prepared(reading.row, plan, "", seq)
         wanted = wanted or Wanted(plan.action, "", plan.restores.version_id if plan.restores else "")
         ticket = _Ticket(
             self._new_id(),
             reading.row.id,
-            person.name,
+            whose(actor.person),
             wanted,
             seq,
             plan.fingerprint(),
             self._clock().timestamp(),
         )
-        return Prepared(reading.row, plan, self._sign(ticket), seq)
+        second = self._approvals is not None and reading.situation.policy.protected
+        return Prepared(reading.row, plan, self._sign(ticket), seq, second)
 
     def _plan(self, reading: _Reading, wanted: Wanted | None, undoes: Record | None) -> Plan | Refused:
         if undoes is not None:
@@ -238,70 +272,91 @@ class Actions:
 
     # ------------------------------------------------------------ the deed
 
-    def perform(self, person: Person, state_id: str, token: str, form: Form) -> Answer:
+    def perform(self, actor: Actor, state_id: str, token: str, form: Form) -> Answer:
         """Do what the page of this token announced, or say why not.
 
         Raises:
             BadToken: the form is not from a page of this person for this key.
+            NotPermitted: the actor may not do it; recorded.
             UnknownState, ReadError: the key could not be read; nothing was done.
             AuditError: the log does not take records, so nothing was done (`Halted`: until an outcome is
             recorded).
         """
-        ticket = self._opened(token, person, state_id)
-        earlier = self._audit.of_action(ticket.action_id)
-        if earlier:
+        ticket = self._opened(token, actor.person, state_id)
+        if self._audit.of_action(ticket.action_id):
             return self._replayed(ticket.action_id)
-        if self._halted.is_set():
-            raise Halted("An earlier outcome could not be recorded yet. Nothing is changed until it is.")
+        self._refuse_while_halted()
         reading = self._read(state_id, ticket.wanted, keep=False)
         if self._audit.of_action(ticket.action_id):
             # The same form, sent twice, has begun meanwhile: what was read may be its own doing.
             return self._replayed(ticket.action_id)
         undoes = None if ticket.undoes is None else self._undoable(state_id, ticket.undoes)
         wanted = None if undoes else ticket.wanted
-        plan = self._plan(reading, wanted, undoes)
+        found = self._still(actor, ticket, reading, form, undoes)
+        if isinstance(found, Answer):
+            return found
         age = self._clock().timestamp() - ticket.issued
-        if isinstance(plan, Refused):
-            result = Result.NO_CHANGE if plan.gone else Result.REFUSED
-            return self._refusal(person, ticket, reading, form, result, plan.reason, undoes)
-        if plan.fingerprint() != ticket.fingerprint:
-            why = (
-                "The lock, the digest or the state is not as the page showed it. Nothing was done:"
-                " look again."
-            )
-            return self._refusal(person, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
         if not -60 <= age <= VIEW_LASTS.total_seconds():
             why = (
                 f"The page was older than {spoken_span(VIEW_LASTS)}. Nothing was done: confirm what it"
                 " shows now."
             )
-            return self._refusal(person, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
-        problems = _problems(plan, form)
+            return self._refusal(actor, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
+        problems = _problems(found, form)
         if problems:
-            prepared = self._prepared(person, reading, wanted, undoes)
+            prepared = self._prepared(actor, reading, wanted, undoes)
             text = "Nothing was done yet: there is something to mend in the form."
             return Answer(Result.REFUSED, text, ticket.action_id, problems=problems, prepared=prepared)
-        return self._commit(person, ticket, reading, plan, form, undoes)
+        if self._approvals is not None and reading.situation.policy.protected:
+            return self._ask_second(actor, ticket, reading, form, undoes)
+        return self._commit(actor, ticket, reading, found, form, undoes)
+
+    def _refuse_while_halted(self) -> None:
+        if self._halted.is_set():
+            raise Halted("An earlier outcome could not be recorded yet. Nothing is changed until it is.")
+
+    def _still(
+        self, actor: Actor, ticket: _Ticket, reading: _Reading, form: Form, undoes: Record | None
+    ) -> Plan | Answer:
+        """The plan that the page announced, made anew and allowed; else the answer that refuses it."""
+        plan = self._plan(reading, None if undoes else ticket.wanted, undoes)
+        why = forbidden(actor.rights, plan, reading.situation)
+        if why:
+            answer = self._refusal(actor, ticket, reading, form, Result.REFUSED, why, undoes)
+            raise NotPermitted(why, answer.record)
+        if isinstance(plan, Refused):
+            result = Result.NO_CHANGE if plan.gone else Result.REFUSED
+            return self._refusal(actor, ticket, reading, form, result, plan.reason, undoes)
+        if plan.fingerprint() != ticket.fingerprint:
+            why = (
+                "The lock, the digest or the state is not as the page showed it. Nothing was done:"
+                " look again."
+            )
+            return self._refusal(actor, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
+        return plan
 
     def _commit(
         self,
-        person: Person,
+        actor: Actor,
         ticket: _Ticket,
         reading: _Reading,
         plan: Plan,
         form: Form,
         undoes: Record | None,
+        approval: Mapping[str, Any] | None = None,
     ) -> Answer:
-        hands = self._open(plan.backend, plan.key, person, ticket.action_id)
+        hands = self._open(plan.backend, plan.key, actor.person, ticket.action_id)
         distrust = hands.states.refuses_wrong_conditions() if plan.writes_s3 else ""
         if distrust:
-            return self._refusal(person, ticket, reading, form, Result.REFUSED, distrust, undoes)
-        own = own_lock(plan, person, ticket.action_id, self._clock(), self._version)
+            return self._refusal(actor, ticket, reading, form, Result.REFUSED, distrust, undoes)
+        own = own_lock(plan, actor.person, ticket.action_id, self._clock(), self._version)
         facts: dict[str, Any] = {"plan": plan.facts(), "own_lock": own, "lockboard": self._version}
         if undoes:
             facts["undoes"] = undoes.seq
+        if approval:
+            facts["approval"] = approval
         name = UNDO if undoes else plan.action.value
-        intent = self._entry(Kind.INTENT, name, person, ticket, reading, form, facts=facts)
+        intent = self._entry(Kind.INTENT, name, actor, ticket, reading, form, facts=facts)
         performer = Performer(
             plan,
             hands,
@@ -319,13 +374,13 @@ class Actions:
             return self._replayed(ticket.action_id)
         self.at_work.add(ticket.action_id)
         try:
-            return self._finish(person, ticket, reading, performer, intent, undoes)
+            return self._finish(actor, ticket, reading, performer, intent, undoes)
         finally:
             self.at_work.discard(ticket.action_id)
 
     def _finish(
         self,
-        person: Person,
+        actor: Actor,
         ticket: _Ticket,
         reading: _Reading,
         performer: Performer,
@@ -343,7 +398,7 @@ class Actions:
         record = self._recorded(outcome, deed)
         self._look_again(reading)
         moved = deed.result is Result.REFUSED
-        again = self._again(person, ticket, undoes) if moved else None
+        again = self._again(actor, ticket, undoes) if moved else None
         return Answer(deed.result, deed.message, ticket.action_id, record.seq, moved=moved, prepared=again)
 
     def _recorded(self, outcome: Entry, deed: Deed) -> Record:
@@ -369,18 +424,214 @@ class Actions:
         except (ReadError, StoreError, UnknownState):
             return
 
-    def _again(self, person: Person, ticket: _Ticket, undoes: Record | None) -> Prepared | None:
+    def _again(self, actor: Actor, ticket: _Ticket, undoes: Record | None) -> Prepared | None:
         wanted = None if undoes else ticket.wanted
         try:
-            return self._prepared(person, self._read(ticket.state_id, ticket.wanted), wanted, undoes)
-        except (ReadError, StoreError, UnknownState):
+            return self._prepared(actor, self._read(ticket.state_id, ticket.wanted), wanted, undoes)
+        except (ReadError, StoreError, UnknownState, NotPermitted):
             return None
+
+    # ------------------------------------------------------------ a second person
+
+    def _ask_second(
+        self, actor: Actor, ticket: _Ticket, reading: _Reading, form: Form, undoes: Record | None
+    ) -> Answer:
+        """Nothing is done yet: somebody else has to approve it first."""
+        assert self._approvals is not None
+        now = self._clock()
+        asked = self._approvals.add(
+            Approval(
+                number=0,
+                action_id=ticket.action_id,
+                state_id=reading.row.id,
+                backend=reading.row.backend,
+                key=str(reading.row.document["raw_key"]),
+                requester=_spelled(actor.person),
+                wanted={"wanted": [*_fields(ticket.wanted)], "undoes": ticket.undoes},
+                fingerprint=ticket.fingerprint,
+                form=form._asdict(),
+                requested_at=now,
+                expires_at=now + self._approval_lasts,
+            )
+        )
+        if self._is_second(asked, now):
+            self._approvals.decide(asked.number, Waiting.WITHDRAWN, LOCKBOARD.name, now)
+            return self._replayed(ticket.action_id)
+        earlier = [a for a in self._approvals.waiting(now) if a.action_id == ticket.action_id]
+        if earlier and earlier[0].number < asked.number:  # the same form, sent twice at once
+            self._approvals.decide(asked.number, Waiting.WITHDRAWN, LOCKBOARD.name, now)
+            return self._replayed(ticket.action_id)
+        name = UNDO if undoes else ticket.wanted.action.value
+        text = (
+            f"Nothing was done yet: this key is protected, so a second person has to approve request"
+            f" {asked.number} within {spoken_span(self._approval_lasts)}."
+        )
+        facts = {"request": asked.number, "wanted": name, "expires_at": utc(asked.expires_at)}
+        entry = self._entry(Kind.EVENT, "approval_requested", actor, ticket, reading, form, facts=facts)
+        try:
+            record = self._audit.append(replace(entry, message=text))
+        except AuditError:
+            self._approvals.decide(asked.number, Waiting.WITHDRAWN, LOCKBOARD.name, now)
+            raise
+        return Answer(Result.NO_CHANGE, text, ticket.action_id, record.seq, waits=asked.number)
+
+    def _is_second(self, asked: Approval, now: datetime) -> bool:
+        """Whether the same form, sent twice at once, has made a request before this one."""
+        assert self._approvals is not None
+        others = self._approvals.waiting(now)
+        return any(a.action_id == asked.action_id and a.number < asked.number for a in others)
+
+    def review(self, actor: Actor, number: int) -> Review:
+        """What a request for a second person would do now.
+
+        Raises:
+            UnknownState: also where the actor neither made it nor may approve it.
+            ReadError, StoreError, AuditError.
+        """
+        asked = self.asked(actor, number)
+        reading, undoes = self._reading_of(asked)
+        plan = self._plan(reading, None if undoes else _ticket(asked).wanted, undoes)
+        moved = isinstance(plan, Refused) or plan.fingerprint() != asked.fingerprint
+        return Review(asked, Prepared(reading.row, plan, "", _ticket(asked).undoes), moved=moved)
+
+    def approve(self, actor: Actor, number: int) -> Answer:
+        """Carry a request out in its requester's name, where all is as it was when they confirmed it.
+
+        Raises:
+            NotPermitted: the actor is the requester, or may not do this to the key; recorded.
+            UnknownState, ReadError, AuditError: as `perform`; the request goes on waiting.
+        """
+        asked = self.asked(actor, number)
+        ticket, requester = _ticket(asked), Actor(Person(*asked.requester), actor.rights)
+        refused = self._unapprovable(actor, asked)
+        if refused:
+            return refused
+        self._refuse_while_halted()
+        reading, undoes = self._reading_of(asked)
+        self._require_permitted(actor, asked, ticket, reading, undoes)
+        form = Form(**asked.form)
+        facts = {
+            "request": number,
+            "approved_by": [*_spelled(actor.person)],
+            "requested": utc(asked.requested_at),
+        }
+        found = self._still(requester, ticket, reading, form, undoes)
+        if isinstance(found, Answer):
+            self._settle(actor, asked, Waiting.DECLINED, "approval_void", found.message)
+            return replace(found, moved=False, prepared=None)
+        if not self._settle(actor, asked, Waiting.APPROVED, "approval_given", "Approved."):
+            text = "Meanwhile somebody else decided this request, or its time ran out. This did nothing."
+            return Answer(Result.REFUSED, text, asked.action_id)
+        return self._commit(requester, ticket, reading, found, form, undoes, facts)
+
+    def _require_permitted(
+        self, actor: Actor, asked: Approval, ticket: _Ticket, reading: _Reading, undoes: Record | None
+    ) -> None:
+        """Who approves has to be allowed to do it. It is they who are refused, and not the requester."""
+        plan = self._plan(reading, None if undoes else ticket.wanted, undoes)
+        why = forbidden(actor.rights, plan, reading.situation)
+        if why:
+            raise NotPermitted(why, self._note_approval(actor, asked, "approval_refused", why).seq)
+
+    def decline(self, actor: Actor, number: int) -> bool:
+        """End a request without carrying it out: declined by who may approve it, withdrawn by who made it.
+        False where it was decided already.
+
+        Raises:
+            UnknownState, StoreError, AuditError.
+        """
+        asked = self.asked(actor, number)
+        if whose(actor.person) == _whose(asked):
+            return self._settle(actor, asked, Waiting.WITHDRAWN, "approval_withdrawn", "Withdrawn.")
+        return self._settle(actor, asked, Waiting.DECLINED, "approval_declined", "Declined.")
+
+    def expire(self) -> int:
+        """End the requests whose time has passed. Returns how many.
+
+        Raises:
+            StoreError, AuditError.
+        """
+        overdue = self._approvals.overdue(self._clock()) if self._approvals else ()
+        text = "Nobody approved it in time. Nothing was done."
+        nobody = Actor(LOCKBOARD, NO_RIGHTS)
+        return sum(self._settle(nobody, a, Waiting.EXPIRED, "approval_expired", text) for a in overdue)
+
+    def requests(self, actor: Actor) -> Sequence[Approval]:
+        """Those requests, among the newest and all that wait, that the actor made or may approve; newest
+        first. Raises StoreError.
+        """
+        if self._approvals is None:
+            return []
+        found = (*self._approvals.recent(), *self._approvals.waiting(self._clock()))
+        mine = {asked.number: asked for asked in found if self._concerns(actor, asked)}
+        return [mine[number] for number in sorted(mine, reverse=True)]
+
+    def _concerns(self, actor: Actor, asked: Approval) -> bool:
+        if whose(actor.person) == _whose(asked):
+            return actor.rights.may(Permission.VIEW, asked.backend, asked.key)
+        return may_approve(actor.rights, asked.backend, asked.key)
+
+    def asked(self, actor: Actor, number: int) -> Approval:
+        """One of those. Raises UnknownState where there is none of this number for the actor, StoreError."""
+        asked = self._approvals.find(number) if self._approvals else None
+        if asked is None or not self._concerns(actor, asked):
+            raise UnknownState("There is no such request, or it is not for you.")
+        return asked
+
+    def _unapprovable(self, actor: Actor, asked: Approval) -> Answer | None:
+        """Raises NotPermitted where it is up to somebody else."""
+        if _people_of(actor.person) & _people_of(Person(*asked.requester)):
+            why = "A second person has to approve this: not the one who asked for it."
+            raise NotPermitted(why, self._note_approval(actor, asked, "approval_refused", why).seq)
+        if asked.state is not Waiting.WAITING:
+            text = f"This request is {asked.state.value} already. Nothing was done."
+            return Answer(Result.REFUSED, text, asked.action_id)
+        if self._clock() >= asked.expires_at:
+            self._settle(actor, asked, Waiting.EXPIRED, "approval_expired", "Approved too late.")
+            return Answer(Result.REFUSED, "This request has expired. Nothing was done.", asked.action_id)
+        return None
+
+    def _settle(self, actor: Actor, asked: Approval, state: Waiting, event: str, message: str) -> bool:
+        """Recorded first: what cannot be recorded is not decided, and goes on waiting."""
+        assert self._approvals is not None
+        now = self._approvals.find(asked.number)
+        if now is None or now.state is not Waiting.WAITING:
+            return False
+        self._note_approval(actor, asked, event, message)
+        if self._approvals.decide(asked.number, state, actor.person.name, self._clock()):
+            return True
+        late = "The decision of the record before came too late: the request was over already."
+        self._note_approval(actor, asked, "approval_refused", late)
+        return False
+
+    def _note_approval(self, actor: Actor, asked: Approval, event: str, message: str) -> Record:
+        return self._audit.append(
+            Entry(
+                Kind.EVENT,
+                event,
+                actor.person,
+                action_id=asked.action_id,
+                backend=asked.backend,
+                bucket=self._places[asked.backend].backend.bucket if asked.backend in self._places else "",
+                key=asked.key,
+                state_id=asked.state_id,
+                reason=asked.form.get("reason", ""),
+                ticket=asked.form.get("ticket", ""),
+                message=message,
+                facts={"request": asked.number, "requester": [*asked.requester]},
+            )
+        )
+
+    def _reading_of(self, asked: Approval) -> tuple[_Reading, Record | None]:
+        ticket = _ticket(asked)
+        undoes = None if ticket.undoes is None else self._undoable(asked.state_id, ticket.undoes)
+        return self._read(asked.state_id, ticket.wanted, keep=False), undoes
 
     # ------------------------------------------------------------ what is recorded
 
     def _refusal(
         self,
-        person: Person,
+        actor: Actor,
         ticket: _Ticket,
         reading: _Reading,
         form: Form,
@@ -392,20 +643,20 @@ class Actions:
     ) -> Answer:
         name = UNDO if ticket.undoes is not None else ticket.wanted.action.value
         facts = {"wanted": [*_fields(ticket.wanted)], "undoes": ticket.undoes, "lockboard": self._version}
-        entry = self._entry(Kind.REFUSAL, name, person, ticket, reading, form, facts=facts)
+        entry = self._entry(Kind.REFUSAL, name, actor, ticket, reading, form, facts=facts)
         record = self._audit.append(replace(entry, result=result.value, message=why))
         with suppress(StoreError):  # the next refresh finds it in any case
             self._board.put(reading.row)
         prepared = None
         if moved:
-            prepared = self._prepared(person, reading, None if undoes else ticket.wanted, undoes)
+            prepared = self._prepared(actor, reading, None if undoes else ticket.wanted, undoes)
         return Answer(result, why, ticket.action_id, record.seq, moved=moved, prepared=prepared)
 
     def _entry(
         self,
         kind: Kind,
         action: str,
-        person: Person,
+        actor: Actor,
         ticket: _Ticket,
         reading: _Reading,
         form: Form,
@@ -415,7 +666,7 @@ class Actions:
         return Entry(
             kind=kind,
             action=action,
-            person=person,
+            person=actor.person,
             action_id=ticket.action_id,
             backend=reading.row.backend,
             bucket=reading.situation.seen.bucket,
@@ -431,7 +682,17 @@ class Actions:
         until = self._monotonic() + ANSWER_WITHIN
         while True:
             records = self._audit.of_action(action_id)
-            told = next((r for r in records if r.entry.kind is not Kind.INTENT), None)
+            told = next((r for r in records if r.entry.kind in (Kind.OUTCOME, Kind.REFUSAL)), None)
+            waits = _waits(records)
+            if waits is not None:
+                return Answer(
+                    Result.NO_CHANGE,
+                    waits.entry.message,
+                    action_id,
+                    waits.seq,
+                    replayed=True,
+                    waits=int(waits.entry.facts["request"]),
+                )
             if told:
                 result = Result(told.entry.result)
                 return Answer(result, told.entry.message, action_id, told.seq, replayed=True)
@@ -469,7 +730,7 @@ class Actions:
         ticket = _Ticket(
             action_id, state, name, Wanted(Action(action), store, version), undoes, print_, issued
         )
-        if ticket.state_id != state_id or ticket.person != person.name:
+        if ticket.state_id != state_id or ticket.person != whose(person):
             raise BadToken("This form was made for another state or another person. Open the page again.")
         return ticket
 
@@ -483,6 +744,46 @@ def _seen(verdict: Verdict) -> dict[str, Any]:
         "summary": verdict.summary,
         "evidence": [{"fact": item.fact, "source": item.source} for item in verdict.evidence],
     }
+
+
+def whose(person: Person) -> str:
+    """What a token binds: one name may be two people's."""
+    return f"{person.method}|{person.subject or person.name}"
+
+
+def _whose(asked: Approval) -> str:
+    return whose(Person(*asked.requester))
+
+
+def _people_of(person: Person) -> set[str]:
+    """The names of whoever may be behind it: of a token, also of who made it."""
+    owner = person.subject.split("|", 2)[2:] if person.method == "token" else []
+    return {name.casefold() for name in (person.name, *owner)}
+
+
+def _spelled(person: Person) -> tuple[str, str, str, str]:
+    return person.name, person.method, person.address, person.subject
+
+
+def _ticket(asked: Approval) -> _Ticket:
+    """What the requester confirmed."""
+    action, store, version = asked.wanted["wanted"]
+    return _Ticket(
+        asked.action_id,
+        asked.state_id,
+        _whose(asked),
+        Wanted(Action(action), store, version),
+        asked.wanted["undoes"],
+        asked.fingerprint,
+        asked.requested_at.timestamp(),
+    )
+
+
+def _waits(records: Sequence[Record]) -> Record | None:
+    """The record of a request that still is all that became of an attempt."""
+    if any(record.entry.kind is not Kind.EVENT for record in records):
+        return None
+    return next((record for record in records if record.entry.action == "approval_requested"), None)
 
 
 def _fields(wanted: Wanted) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ and a lock that Lockboard left behind is let go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -273,13 +273,15 @@ class _Work:
 @dataclass
 class Upkeep:
     """What the log needs all the while: open intents settled, a sign of life each hour so that silence is
-    proven too, the chain checked. monotonic: seconds that only go forward.
+    proven too, the chain checked. monotonic: seconds that only go forward.  chores: what else is done every
+    time, one after the other; one that fails keeps none of the others from being done.
     """
 
     audit: Audit
     reconcile: Callable[[], int] | None
     monotonic: Callable[[], float]
     version: str
+    chores: Sequence[Callable[[], object]] = ()
 
     def start(self) -> None:
         """Record that this process begins. Raises AuditError."""
@@ -299,6 +301,11 @@ class Upkeep:
                     self._check(log)
             except LockboardError as error:
                 log(f"the audit log: {error}")
+            for chore in self.chores:
+                try:
+                    chore()
+                except LockboardError as error:
+                    log(f"upkeep: {error}")
             if wait(EVERY_SECONDS):
                 return
 

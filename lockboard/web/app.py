@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 from flask import Flask, Response, abort, request, send_from_directory
@@ -17,11 +16,30 @@ from lockboard.domain.errors import StoreError
 from lockboard.domain.inventory import Board, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.ports import Clock
+from lockboard.domain.signin import ApiTokens, RateCounters
 from lockboard.services.actions import Actions
-from lockboard.web import audit, board, detail, errors, exports, lookup, pages, recovery
+from lockboard.web import (
+    api,
+    approvals,
+    audit,
+    board,
+    detail,
+    errors,
+    limits,
+    lookup,
+    pages,
+    people,
+    recovery,
+    signin,
+)
+from lockboard.web.access import known_visitor, stand_guard
 from lockboard.web.desk import Assets, Desk, SettingLine, set_up_templates
-from lockboard.web.live import Pages, Watch
+from lockboard.web.entrances import HeaderEntrance, address, bearer_of, noting
+from lockboard.web.forwarded import Forwarded
+from lockboard.web.log import watch_requests
+from lockboard.web.overload import Overload
 from lockboard.web.security import LOOPBACK, SecurityHeaders, guard
+from lockboard.web.signin import Doorkeeper, PageRefuser
 
 __all__ = ["ROOT", "Services", "SettingLine", "build_app"]
 
@@ -33,7 +51,6 @@ LARGEST_REQUEST = 64 * 1024
 _TEXTS = frozenset({"text/css", "text/javascript", "application/javascript", "image/svg+xml"})
 """What is sent compressed to whoever takes it: on a phone the files are half of the first page."""
 _FOR_EVER = "public, max-age=31536000, immutable"
-_NOBODY = partial(Person, "unknown", "none")
 
 
 @dataclass(frozen=True)
@@ -42,8 +59,11 @@ class Services:
 
     recheck: (backend's name, state's id) -> the fresh row, already stored; raises ReadError.
     settings: the configuration in force, fit to show.  refresh_every: how often the refresher looks.
-    who: (address of the browser) -> the person behind it.  audit: the log; None where no audit key is set.
+    door: how people sign in.  audit: the log; None where no audit key is set.
     actions: what may be done; None while actions are switched off.
+    tokens: the API tokens; None where none are taken.  second_person: whether actions on protected keys wait
+    for somebody else.  counters: what all processes count together; None where there is but this one.
+    limited: whether anything is counted; it is, but in tests.
     """
 
     board: Board
@@ -53,22 +73,27 @@ class Services:
     clock: Clock
     refresh_every: timedelta
     version: str
-    who: Callable[[str], Person] = _NOBODY
+    door: Doorkeeper
     audit: Audit | None = None
     actions: Actions | None = None
+    tokens: ApiTokens | None = None
+    second_person: bool = False
+    counters: RateCounters | None = None
+    limited: bool = True
 
 
 def build_app(
     services: Services,
     *,
     trusted_hosts: Sequence[str] = LOOPBACK,
+    proxies: Sequence[str] = (),
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Flask:
     """Join everything. Opens nothing: what is slow or may fail is in `services`.
 
     `trusted_hosts` are the names this server answers to, without port; one that starts with a dot stands for
-    every name below it. `monotonic` gives seconds that only grow, which say how long a read of the
-    store is kept.
+    every name below it. `proxies` are the networks whose X-Forwarded headers are believed. `monotonic` gives
+    seconds that only grow, which say how long a read of the store is kept.
     """
     app = Flask("lockboard", root_path=str(ROOT), template_folder="templates", static_folder=None)
     app.config.update(
@@ -78,37 +103,68 @@ def build_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     assets = Assets(ROOT / "static")
     desk = Desk(
-        board=services.board,
-        backends=services.backends,
+        store=services.board,
+        configured=services.backends,
         recheck=services.recheck,
         clock=services.clock,
         refresh_every=services.refresh_every,
         version=services.version,
         icons=assets.url("icons.svg"),
-        watch=Watch(services.board, services.backends, monotonic),
-        pages=Pages(),
-        who=services.who,
-        audit=services.audit,
+        monotonic=monotonic,
+        log=services.audit,
         actions=services.actions,
     )
     set_up_templates(app, assets, services.version)
     app.jinja_env.globals["may_act"] = services.actions is not None
+    app.jinja_env.globals["asks_second"] = services.actions is not None and services.second_person
+    watch_requests(app, monotonic)
     guard(app, trusted_hosts)
+    bearer = bearer_of(services.tokens)
+    stand_guard(app, services.door.entrance, bearer, PageRefuser(services.door), services.clock)
+    if isinstance(services.door.entrance, HeaderEntrance):
+        services.door.entrance.set_up(app)
+    if services.limited:
+        limits.set_up(
+            app,
+            counters=services.counters,
+            who=_whom,
+            address=address,
+            note=_rate_note(noting(services.audit), services.door.mode),
+            clock=services.clock,
+            monotonic=monotonic,
+        )
     errors.set_up(app)
     for blueprint in (
         board.blueprint(desk),
         detail.blueprint(desk),
         recovery.blueprint(desk),
         lookup.blueprint(desk),
-        exports.blueprint(desk),
+        api.blueprint(desk),
         audit.blueprint(desk),
+        approvals.blueprint(desk),
+        signin.blueprint(desk, services.door),
+        people.blueprint(desk, services.door, services.tokens),
         pages.blueprint(desk, services.settings),
     ):
         app.register_blueprint(blueprint)
     _files(app, assets, services.version)
     _probes(app, services.board)
-    app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = Forwarded(SecurityHeaders(Overload(app.wsgi_app)), proxies)  # type: ignore[method-assign]
     return app
+
+
+def _whom() -> str:
+    found = known_visitor()
+    return found.key if found else ""
+
+
+def _rate_note(note: Callable[[str, Person, str], None], mode: str) -> limits.Note:
+    def flooded(*, limit: str, allowed: str) -> None:
+        found = known_visitor()
+        person = found.actor.person if found else Person("", mode, address())
+        note("rate_limited", person, f"More requests than are answered ({limit}: {allowed}).")
+
+    return flooded
 
 
 def _files(app: Flask, assets: Assets, version: str) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, abort, redirect, request
 
+from lockboard.domain.access import Permission
 from lockboard.domain.audit import (
     SHORTEST_KEY,
     Audit,
@@ -18,15 +19,18 @@ from lockboard.domain.audit import (
     AuditPage,
     AuditQuery,
     Entry,
+    Head,
     Kind,
     Person,
     Record,
     Result,
     Verification,
 )
+from lockboard.domain.inventory import StateRow
 from lockboard.domain.text import shown, spoken_time
 from lockboard.domain.undo import LOCK_RETURNS_WITHIN, UNDO, can_be_undone
 from lockboard.web import audit_exports
+from lockboard.web.access import may, visitor
 from lockboard.web.audit_asked import NAMES, AskedAudit, asked_audit
 from lockboard.web.audit_rows import (
     Line,
@@ -127,11 +131,7 @@ def blueprint(desk: Desk) -> Blueprint:
         found = audit.record(seq) if 0 < seq <= _LARGEST_SEQ else None
         if found is None:
             head = audit.head()
-            abort(
-                404,
-                f"The log has no record {min(seq, _LARGEST_SEQ)}: "
-                + (f"it ends with {head.seq}." if head else "it is empty."),
-            )
+            abort(404, _no_record(seq, head))
         return answer(
             render("audit/record.html", **record_page(desk, audit, found, asked_audit(request.args)))
         )
@@ -153,10 +153,18 @@ def blueprint(desk: Desk) -> Blueprint:
             found = audit.verify()
         finally:
             checking.release()
-        _note(audit, _verified(found, _person(desk)), broken=not found.ok)
+        _note(audit, _verified(found, visitor().actor.person), broken=not found.ok)
         return _see_other("/audit#chain")
 
     return pages
+
+
+def _no_record(seq: int, head: Head | None) -> str:
+    """The same of a record that is not there and of one about keys that the visitor may not see."""
+    if not visitor().actor.rights.everywhere(Permission.AUDIT):
+        return f"There is no record {min(seq, _LARGEST_SEQ)} that you may read."
+    ends = f"it ends with {head.seq}." if head else "it is empty."
+    return f"The log has no record {min(seq, _LARGEST_SEQ)}: {ends}"
 
 
 def log_page(desk: Desk, audit: Audit, wanted: AskedAudit) -> dict[str, object]:
@@ -232,7 +240,10 @@ def record_page(desk: Desk, audit: Audit, record: Record, wanted: AskedAudit) ->
 
 def undoing(desk: Desk, record: Record, times: Times) -> Undoing:
     """Where this change can be taken back; the page there looks whether it still can."""
-    if desk.actions is None or not record.entry.state_id or not can_be_undone(record):
+    entry = record.entry
+    if desk.actions is None or not entry.state_id or not can_be_undone(record):
+        return Undoing()
+    if not may(Permission.ACT, entry.backend, entry.key):
         return Undoing()
     url = way_to(quote(record.entry.state_id, safe="", errors="replace"), UNDO, version=str(record.seq))
     if not record.entry.facts["plan"].get("releases"):
@@ -255,16 +266,19 @@ def _undone(entry: Entry) -> int:
     return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
 
 
-def audit_lines(desk: Desk, state_id: str, times: Times) -> OfState | None:
-    """One state's attempts for its own page (`audit/_of_state.html`); None where no log is kept.
+def audit_lines(desk: Desk, row: StateRow, times: Times) -> OfState | None:
+    """One state's attempts for its own page (`audit/_of_state.html`); None where no log is kept, or the
+    visitor may not read it.
 
     An intent that has its outcome is left out: the outcome tells the story. Only the newest change can be
     taken back from here. A log that cannot be read hides nothing else of the state.
     """
-    if desk.audit is None:
+    if desk.audit is None or not may(
+        Permission.AUDIT, row.backend, str(row.document.get("raw_key", row.key))
+    ):
         return None
     try:
-        page = desk.audit.page(AuditQuery(state_id=state_id, limit=_OF_STATE))
+        page = desk.audit.page(AuditQuery(state_id=row.id, limit=_OF_STATE))
         pending = {record.entry.action_id for record in desk.audit.open_intents()}
     except AuditError:
         return OfState(unread=True)
@@ -277,7 +291,7 @@ def audit_lines(desk: Desk, state_id: str, times: Times) -> OfState | None:
     return OfState(
         lines(told, pending, times),
         page.total,
-        AskedAudit(state_id=state_id).url(),
+        AskedAudit(state_id=row.id).url(),
         newest.seq if newest else 0,
         undoing(desk, newest, times) if newest else Undoing(),
     )
@@ -337,17 +351,13 @@ def _kept(desk: Desk) -> Audit:
     return desk.audit
 
 
-def _person(desk: Desk) -> Person:
-    return desk.who(request.remote_addr or "")
-
-
 def _export(desk: Desk, form: str) -> Response:
     audit, wanted = _kept(desk), asked_audit(request.args)
     if request.headers.get("Sec-Fetch-Site") in _ABROAD:
         abort(403, "An export is recorded, so it starts on Lockboard's own page and not on another site's.")
     if request.method == "HEAD":
         return Response(content_type=audit_exports.FORMATS[form])
-    return audit_exports.export(audit, wanted, _person(desk), form)
+    return audit_exports.export(audit, wanted, visitor().actor.person, form)
 
 
 def _note(audit: Audit, entry: Entry, *, broken: bool) -> None:

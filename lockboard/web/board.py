@@ -14,7 +14,7 @@ from markupsafe import Markup
 from lockboard.domain.inventory import PAGE_SIZE, VIEWS, Board, ListRow, Page, StateRow
 from lockboard.web import exports
 from lockboard.web.asked import Asked, Links, asked, sort_parameter, spelled_age, view_parameter
-from lockboard.web.desk import Desk, Health, favicon, page_response, render_region, wants_fragment
+from lockboard.web.desk import Desk, Health, favicon, own_parts, page_response, render_region, wants_fragment
 from lockboard.web.live import BUCKET_SECONDS, KEPT, KeptPage, Snapshot
 from lockboard.web.lookup import looks_pasted
 from lockboard.web.marks import STATUS_TITLES, SUSPECT
@@ -89,7 +89,7 @@ def blueprint(desk: Desk) -> Blueprint:
             fragment,
             int(now.timestamp()) // BUCKET_SECONDS,
         )
-        kept = desk.pages.get(key)
+        kept = desk.room.pages.get(key)
         if kept is None:
             wanted = asked(request.args)
             if looks_pasted(wanted.text):
@@ -97,7 +97,7 @@ def blueprint(desk: Desk) -> Blueprint:
             html = render_region(
                 "board/states.html", "board/_region.html", **list_page(desk, snapshot, wanted)
             )
-            kept = desk.pages.keep(key, html, wanted.url())
+            kept = desk.room.pages.keep(key, html, wanted.url())
         return _addressed(kept, fragment)
 
     @pages.get("/states/pulse")
@@ -168,7 +168,7 @@ def neighbours(board: Board, state_id: str, wanted: Asked, times: Times) -> tupl
 def _controls(desk: Desk, snapshot: Snapshot, wanted: Asked) -> Mapping[str, object]:
     """What changes the list: the same on each of its pages, as long as the counts are."""
     key = (snapshot.stamp, wanted)
-    kept = desk.controls.get(key)
+    kept = desk.room.controls.get(key)
     if kept is None:
         links = Links(wanted)
         counts, statuses = desk.counted(snapshot)
@@ -179,9 +179,9 @@ def _controls(desk: Desk, snapshot: Snapshot, wanted: Asked) -> Mapping[str, obj
             "headings": {sort: _heading(wanted, links, sort) for sort, _ in _SORTS},
             "hidden": [(name, value) for name, value in wanted.pairs() if name != "q"],
         }
-        if len(desk.controls) >= KEPT:
-            desk.controls.clear()
-        desk.controls[key] = kept
+        if len(desk.room.controls) >= KEPT:
+            desk.room.controls.clear()
+        desk.room.controls[key] = kept
     return kept
 
 
@@ -278,7 +278,7 @@ def _pager(wanted: Asked, page: Page) -> dict[str, object]:
 def _strip(desk: Desk, times: Times, snapshot: Snapshot) -> Strip | None:
     """The same for every list, so it is laid out once for each change and minute."""
     key = (snapshot.stamp, int(times.now.timestamp()) // 60)
-    kept = desk.strips.get(key)
+    kept = desk.room.strips.get(key)
     if kept is None:
         held = desk.board.held(SHOWN)
 
@@ -287,8 +287,8 @@ def _strip(desk: Desk, times: Times, snapshot: Snapshot) -> Strip | None:
             return backend.policy_for(row.key).stale_after if backend else None
 
         kept = strip(held, times, limit_of, desk.icons)
-        desk.strips.clear()
-        desk.strips[key] = kept
+        desk.room.strips.clear()
+        desk.room.strips[key] = kept
     return kept if kept.ticks else None
 
 
@@ -409,7 +409,7 @@ def _see_other(url: str) -> Response:
 
 def _addressed(kept: KeptPage, fragment: bool) -> Response:
     """Typing replaces the address, a click adds one to the history, a refresh leaves it."""
-    answer = page_response(kept.body(request.environ[NONCE]))
+    answer = page_response(kept.body(request.environ[NONCE], own_parts()))
     if fragment:
         source = request.headers.get("HX-Source", "")
         if source.startswith("form"):

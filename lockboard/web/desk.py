@@ -10,19 +10,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from markupsafe import Markup, escape
 
-from lockboard.domain.audit import Audit, Person
+from lockboard.domain.access import EVERY_BACKEND, Permission, Scope
+from lockboard.domain.audit import Audit
 from lockboard.domain.inventory import BackendReport, Board, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.ports import Clock
+from lockboard.domain.text import shown
 from lockboard.services.actions import Actions
-from lockboard.web.live import PLACEHOLDER, Pages, Snapshot, Watch
+from lockboard.services.audit_within import audit_within
+from lockboard.web.access import known_visitor, visitor
+from lockboard.web.live import CSRF, PLACEHOLDER, WHO, Pages, Snapshot, Watch
 from lockboard.web.prefs import preferences, zone
 from lockboard.web.security import NONCE
 from lockboard.web.strip import Strip
 from lockboard.web.times import Moment, Times
+
+ROOMS = 64
+"""Views of the estate that are kept at the same time."""
 
 
 class SettingLine(NamedTuple):
@@ -52,24 +59,93 @@ class Health(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Desk:
-    """The shared part of all views."""
+class Room:
+    """What visitors with the same view of the estate share.
+
+    tallies, controls, strips: kept parts of pages.
+    """
 
     board: Board
     backends: Mapping[str, Backend]
+    watch: Watch
+    audit: Audit | None
+    pages: Pages = field(default_factory=Pages)
+    tallies: dict[int, tuple[Mapping[str, int], Mapping[str, int]]] = field(default_factory=dict)
+    controls: dict[Hashable, Mapping[str, object]] = field(default_factory=dict)
+    strips: dict[Hashable, Strip] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The shared part of all views. What depends on who asks is that of the visitor's room.
+
+    store, configured, log: all of the inventory, every backend, the whole log; pages use `board`, `backends`
+    and `audit`.
+    """
+
+    store: Board
+    configured: Mapping[str, Backend]
     recheck: Callable[[str, str], StateRow]
     clock: Clock
     refresh_every: timedelta
     version: str
     icons: str
-    watch: Watch
-    pages: Pages
-    who: Callable[[str], Person]
-    audit: Audit | None
+    monotonic: Callable[[], float]
+    log: Audit | None
     actions: Actions | None
-    tallies: dict[int, tuple[Mapping[str, int], Mapping[str, int]]] = field(default_factory=dict)
-    controls: dict[Hashable, Mapping[str, object]] = field(default_factory=dict)
-    strips: dict[Hashable, Strip] = field(default_factory=dict)
+    rooms: dict[tuple[Scope, Scope, Me], Room] = field(default_factory=dict)
+
+    @property
+    def room(self) -> Room:
+        """Of who sent the request at hand."""
+        found: Room | None = g.get("lockboard_room")
+        if found is None:
+            rights = visitor().actor.rights
+            found = g.lockboard_room = self._room(
+                rights.scope(Permission.VIEW), rights.scope(Permission.AUDIT), me()
+            )
+        return found
+
+    def _room(self, scope: Scope, audited: Scope, who: Me) -> Room:
+        """The frame of pages differs, so people who see the same rows may need rooms of their own."""
+        found = self.rooms.get((scope, audited, who))
+        if found is None:
+            if len(self.rooms) >= ROOMS:
+                self.rooms.clear()
+            backends = {
+                name: backend
+                for name, backend in self.configured.items()
+                if any(area.backend in (EVERY_BACKEND, name) for area in scope)
+            }
+            board = self.store.within(scope)
+            log = audit_within(self.log, audited) if self.log else None
+            found = Room(board, backends, Watch(board, backends, self.monotonic), log)
+            self.rooms[scope, audited, who] = found
+        return found
+
+    @property
+    def board(self) -> Board:
+        """The states that the visitor may see."""
+        return self.room.board
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """The backends of which the visitor may see something."""
+        return self.room.backends
+
+    @property
+    def watch(self) -> Watch:
+        return self.room.watch
+
+    @property
+    def audit(self) -> Audit | None:
+        """The log, as far as the visitor may read it; None where none is kept."""
+        return self.room.audit
+
+    def forget(self) -> None:
+        """After a change of our own: the next look of everybody reads again."""
+        for room in [*self.rooms.values()]:
+            room.watch.forget()
 
     @property
     def old_after(self) -> timedelta:
@@ -81,11 +157,12 @@ class Desk:
 
     def counted(self, snapshot: Snapshot) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """How many keys each view and each status has; asked of the store once for each change."""
-        found = self.tallies.get(snapshot.stamp)
+        room = self.room
+        found = room.tallies.get(snapshot.stamp)
         if found is None:
-            found = self.board.counts(), self.board.statuses()
-            self.tallies.clear()
-            self.tallies[snapshot.stamp] = found
+            found = room.board.counts(), room.board.statuses()
+            room.tallies.clear()
+            room.tallies[snapshot.stamp] = found
         return found
 
     def health(self, snapshot: Snapshot, times: Times) -> Health:
@@ -102,9 +179,36 @@ class Desk:
         )
 
 
+class Me(NamedTuple):
+    """What the frame of a page depends on: whether somebody is signed in, which pages they may open, and
+    whether requests may wait for them.
+    """
+
+    known: bool = False
+    views: bool = False
+    audits: bool = False
+    administers: bool = False
+    acts: bool = False
+
+
+def me() -> Me:
+    """Of who sent the request at hand; nobody on the page that asks for a sign-in."""
+    found = known_visitor()
+    if found is None:
+        return Me()
+    rights = found.actor.rights
+    return Me(
+        True,
+        rights.somewhere(Permission.VIEW),
+        rights.somewhere(Permission.AUDIT),
+        rights.somewhere(Permission.ADMINISTER),
+        rights.somewhere(Permission.ACT),
+    )
+
+
 def render(template: str, **context: object) -> str:
-    """A template's text, with the placeholder where the answer's nonce will stand."""
-    return current_app.jinja_env.get_template(template).render(prefs=preferences(), **context)
+    """A template's text, with placeholders for the answer's nonce and for what is the visitor's own."""
+    return current_app.jinja_env.get_template(template).render(prefs=preferences(), me=me(), **context)
 
 
 def render_region(page: str, region: str, **context: object) -> str:
@@ -119,8 +223,18 @@ def render_region(page: str, region: str, **context: object) -> str:
 
 
 def answer(html: str, status: int = 200) -> Response:
-    """The page with its nonce."""
-    return page_response(html.replace(PLACEHOLDER, request.environ[NONCE]).encode("utf-8", "replace"), status)
+    """The page with its nonce and what is the visitor's own."""
+    html = html.replace(PLACEHOLDER, request.environ[NONCE])
+    for mark, text in own_parts().items():
+        html = html.replace(mark, text)
+    return page_response(html.encode("utf-8", "replace"), status)
+
+
+def own_parts() -> Mapping[str, str]:
+    """What stands in for each placeholder that is the visitor's own: their name and their forms' token."""
+    found = known_visitor()
+    name = shown(found.actor.person.name, 80) if found else ""
+    return {WHO: str(escape(name)), CSRF: found.csrf if found else ""}
 
 
 def page_response(body: bytes, status: int = 200) -> Response:
@@ -177,6 +291,8 @@ def set_up_templates(app: Flask, assets: Assets, version: str) -> None:
         assets={name: assets.url(name) for name in PAGE_FILES},
         icons=assets.url("icons.svg"),
         nonce=PLACEHOLDER,
+        who=WHO,
+        csrf=CSRF,
         version=version,
     )
 

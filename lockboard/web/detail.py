@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, redirect, request
 
+from lockboard.domain.access import Permission
 from lockboard.domain.audit import AuditError, Kind
 from lockboard.domain.errors import AccessDenied, ReadError
 from lockboard.domain.inventory import StateRow
@@ -14,6 +15,7 @@ from lockboard.domain.model import Action, LockStatus
 from lockboard.domain.plans import RESTORABLE
 from lockboard.domain.text import shown
 from lockboard.domain.words import ACTION_WORDS
+from lockboard.web.access import may
 from lockboard.web.asked import Asked, asked
 from lockboard.web.audit import audit_lines, undoing
 from lockboard.web.audit_words import action_title, mark_of
@@ -42,7 +44,7 @@ def blueprint(desk: Desk) -> Blueprint:
             desk.recheck(row.backend, row.id)
         except ReadError as error:
             return _page(desk, row, wanted, error)
-        desk.watch.forget()
+        desk.forget()
         target = redirect(wanted.url(f"/s/{row.id}"), 303)
         assert isinstance(target, Response)
         return target
@@ -77,7 +79,10 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
     before, after = neighbours(desk.board, row.id, wanted, times)
     attention = desk.counted(snapshot)[0].get("attention", 0)
     facts = key_facts(desk, row, times)
-    offer = _Offer(row, wanted.but().string(), acts=desk.actions is not None and row.backend in desk.backends)
+    key = str(doc.get("raw_key", row.key))
+    allowed = may(Permission.ACT, row.backend, key)
+    acts = desk.actions is not None and allowed and row.backend in desk.backends
+    offer = _Offer(row, wanted.but().string(), acts=acts)
     return {
         **facts,
         "title": f"{facts['split'][1]} · {row.backend} · Lockboard",
@@ -96,6 +101,7 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
         "locks": [{**held, "unlock": offer.unlock(held, facts["locks"])} for held in facts["locks"]],
         "remedies": [_remedy(entry, offer) for entry in entries(doc, "remedies")],
         "acts": offer.acts,
+        "only_looks": desk.actions is not None and not allowed,
         "dangers": [str(danger) for danger in entries(doc, "dangers", str)],
         "prints": text_of(doc, "prints"),
         "commands": [(str(c.get("label", "")), str(c.get("command", ""))) for c in entries(doc, "commands")],
@@ -106,7 +112,7 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
         "versions_known": isinstance(doc.get("versions"), list),
         "versions_complete": bool(doc.get("versions_complete")),
         "timeline": _timeline(desk, row, times),
-        "audited": audit_lines(desk, row.id, times),
+        "audited": audit_lines(desk, row, times),
         "settles": times.of(doc.get("settles_at")),
         "checked": _checked(doc, report.data_at if report else None, times),
         "late": next((moment for r, moment in health.unread if r.backend == row.backend), None),
@@ -197,7 +203,7 @@ def _remedy(entry: Entry, offer: _Offer) -> dict[str, Any]:
         "why": str(entry.get("why", "")),
         "recommended": entry.get("recommended") is True,
         "named": [
-            (label, str(entry[name]))
+            (label, shown(str(entry[name]), 200))
             for label, name in (("version", "version_id"), ("lock ID", "lock_id"), ("digest", "digest"))
             if entry.get(name)
         ],

@@ -13,8 +13,8 @@ from lockboard.domain.errors import LockboardError
 
 
 class SignInRefused(LockboardError):
-    """Nobody was signed in. The text is for the server's log and the audit log, where it helps to mend things;
-    the browser is told no more than that it did not work.
+    """Nobody was signed in. The text is for the server's log and the audit log, where it helps to mend
+    things: the browser is told no more than that it did not work.
     """
 
 
@@ -24,14 +24,17 @@ class HeaderDoor(Protocol):
     method: str
 
     def identity(self, environ: Mapping[str, Any], now: datetime) -> Identity:
-        """Who sends this request, from its WSGI environment; `signed_in_at` is `now` where nothing older is known.
+        """Who sends this request, from its WSGI environment; `signed_in_at` is `now` where nothing older is
+        known.
 
         Raises:
             SignInRefused: it does not say so in a way that can be trusted.
         """
 
     def sign_out(self, home: str) -> Response:
-        """Where the browser goes to be signed out in front of us, too; `home` is this server's own address."""
+        """Where the browser goes to be signed out in front of us, too, and back to `home`, an address of
+        ours.
+        """
 
 
 class RedirectDoor(Protocol):
@@ -40,8 +43,8 @@ class RedirectDoor(Protocol):
     method: str
 
     def begin(self, return_to: str, *, again: bool) -> Response:
-        """Send the browser there. `return_to`: a path of ours, already checked.  again: a new proof is asked for,
-        even where the other site knows the person still.
+        """Send the browser there. `return_to`: a path of ours, already checked.  again: a new proof is asked
+        for, even where the other site knows the person still.
 
         Raises:
             SignInRefused: the other site does not answer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from lockboard.domain.audit import AuditError
 from lockboard.domain.errors import StoreError
@@ -25,6 +25,14 @@ _WORDS = {
     413: (
         "This is too much text",
         "A request may carry 64 KiB. The first lines of an error message are enough to find a state.",
+    ),
+    415: ("This is sent in a form that is not read here", "Programs send JSON, and say so."),
+    429: (
+        "Too many requests",
+        (
+            "This was asked for more often than is allowed in so short a time, so nothing was done. It works"
+            " again in a minute; after very many actions or checks of the log, within the hour."
+        ),
     ),
     500: (
         "Something went wrong in Lockboard",
@@ -47,6 +55,8 @@ _NO_RECORD = (
     ),
 )
 
+_OWN_WORDS = frozenset({400, 401, 403, 404, 409, 415})
+
 _UNSURE = (
     "Whether something was changed in AWS is not known. Look at the state and at the audit log before you try"
     " again; the log of the server says what happened."
@@ -61,7 +71,7 @@ def set_up(app: Flask) -> None:
         code = error.code or 500
         if code < 400 and error.response is not None:
             return Response(error.response.get_data(), code, dict(error.response.headers))  # type: ignore[attr-defined]
-        return _answer(code, _said(error))
+        return _with_headers(_answer(code, _said(error)), error)
 
     @app.errorhandler(BadQuery)
     def bad_query(error: BadQuery) -> Response:
@@ -89,12 +99,22 @@ def set_up(app: Flask) -> None:
 def _said(error: HTTPException) -> str:
     """Our own words; werkzeug's are for programmers."""
     own = error.description != type(error).description
-    return error.description if own and error.description and error.code in (400, 403, 404, 409) else ""
+    return error.description if own and error.description and error.code in _OWN_WORDS else ""
 
 
 def _unsure() -> str:
     """An accident in the middle of an action may have come after its change."""
-    return _UNSURE if request.blueprint == "recovery" and request.method == "POST" else ""
+    acting = request.blueprint in ("recovery", "approvals") or request.endpoint == "api.act"
+    return _UNSURE if acting and request.method == "POST" else ""
+
+
+def _with_headers(made: Response, error: HTTPException) -> Response:
+    """Those that a status has to have (RFC 9110)."""
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        made.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    if made.status_code == 401:
+        made.headers["WWW-Authenticate"] = "Bearer"
+    return made
 
 
 def _later(made: Response) -> Response:

@@ -9,15 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 
-from flask import Blueprint, Response, request
+from flask import Response
 
 from lockboard.domain.inventory import BackendReport, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.text import utc
 from lockboard.services.documents import served
 from lockboard.services.scan import backend_entry, never_read
-from lockboard.web.asked import asked
-from lockboard.web.desk import Desk
 
 COLUMNS = (
     "backend",
@@ -39,20 +37,6 @@ COLUMNS = (
     "id",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def blueprint(desk: Desk) -> Blueprint:
-    """The routes for programs."""
-    pages = Blueprint("api", __name__, url_prefix="/api/v1")
-
-    @pages.get("/states")
-    def states() -> Response:
-        """Every key, or those of the list's own parameters."""
-        now = desk.clock()
-        rows = desk.board.export(asked(request.args, view="all").query(now))
-        return as_json(rows, desk.watch.snapshot().reports, now, desk.backends, attachment=False)
-
-    return pages
 
 
 def as_csv(rows: Iterable[StateRow], reports: Sequence[BackendReport], now: datetime) -> Response:

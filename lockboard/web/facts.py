@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from lockboard.domain.inventory import StateRow
+from lockboard.domain.text import shown
 from lockboard.domain.words import CONTENT_WORDS, EFFECT_WORDS, LOCK_WORDS
 from lockboard.web.desk import Desk
 from lockboard.web.marks import SEVERITY_TITLES, content_mark, effect_mark, lock_mark, tone_of
@@ -83,6 +84,7 @@ def key_facts(desk: Desk, row: StateRow, times: Times) -> dict[str, Any]:
         "relation": _relation(row, digest),
         "locks": [_lock(entry, times) for entry in entries(doc, "locks")],
         "others": _others(desk, row),
+        "others_href": f"/states?view=all&holder={quote_plus(row.holder, errors='replace')}",
         "evidence": [(str(e.get("fact", "")), str(e.get("source", ""))) for e in entries(doc, "evidence")],
     }
 
@@ -111,7 +113,12 @@ def text_of(doc: Entry, name: str) -> str:
 
 def _object(doc: Entry, times: Times) -> dict[str, Any]:
     found = whole(doc.get("object"), _OBJECT)
-    return {**found, "written": times.of(found["last_modified"]), "size_words": size(found["size"])}
+    return {
+        **found,
+        "version_id": shown(str(found["version_id"] or ""), 200),
+        "written": times.of(found["last_modified"]),
+        "size_words": size(found["size"]),
+    }
 
 
 def _lock(entry: Entry, times: Times) -> dict[str, Any]:
@@ -149,13 +156,14 @@ def _relation(row: StateRow, digest: Entry) -> str:
 
 
 def versions_of(doc: Entry, times: Times) -> list[dict[str, Any]]:
-    """Every version, newest first. strange: its lineage is not that of most."""
+    """Every version, newest first. strange: its lineage is not that of most.  name: its ID, fit to show."""
     found = [whole(entry, _VERSION) for entry in entries(doc, "versions")]
     lineages = [version["lineage"] for version in found if version["lineage"]]
     usual = max(set(lineages), key=lineages.count) if lineages else None
     return [
         {
             **version,
+            "name": shown(str(version["version_id"] or ""), 200),
             "written": times.of(version["last_modified"]),
             "size_words": size(version["size"]),
             "strange": bool(version["lineage"]) and version["lineage"] != usual,

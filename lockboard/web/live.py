@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -21,6 +21,10 @@ KEPT = 128
 
 PLACEHOLDER = f"nonce-{secrets.token_hex(16)}"
 """Stands for the nonce in a page while it is kept. Never sent, so nobody can forge it."""
+WHO, CSRF = f"who-{secrets.token_hex(16)}", f"csrf-{secrets.token_hex(16)}"
+"""Stand for the visitor's name and for the token of their forms: kept pages are shared by those who may see
+the same.
+"""
 
 
 class Snapshot(NamedTuple):
@@ -84,8 +88,12 @@ class KeptPage(NamedTuple):
     parts: Sequence[bytes]
     canonical: str
 
-    def body(self, nonce: str) -> bytes:
-        return nonce.encode("ascii").join(self.parts)
+    def body(self, nonce: str, own: Mapping[str, str]) -> bytes:
+        """own: what stands in for the placeholders that are the visitor's."""
+        made = nonce.encode("ascii").join(self.parts)
+        for mark, text in own.items():
+            made = made.replace(mark.encode("ascii"), text.encode("utf-8", "replace"))
+        return made
 
 
 class Pages:

@@ -8,10 +8,12 @@ from typing import Any
 
 from flask import Blueprint, Response, redirect, request
 
+from lockboard.domain.access import Permission
 from lockboard.domain.inventory import BackendReport
 from lockboard.domain.model import Content, Effect, LockStatus, Severity
 from lockboard.domain.text import spoken_span
 from lockboard.domain.words import EFFECT_WORDS, SEVERITY_WORDS, words_for
+from lockboard.web.access import visitor
 from lockboard.web.audit import chain
 from lockboard.web.desk import Desk, SettingLine, answer, favicon, render, render_region
 from lockboard.web.marks import content_mark, effect_mark, lock_mark
@@ -39,7 +41,7 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
                 icon=favicon(0),
                 attention=None,
                 health=None,
-                settings=settings,
+                settings=settings if visitor().actor.rights.everywhere(Permission.VIEW) else None,
                 zones=zones(),
                 themes=THEMES,
                 densities=DENSITIES,
@@ -92,7 +94,9 @@ def health_page(desk: Desk) -> dict[str, object]:
         "generation": snapshot.generation,
         "refresh_every": spoken_span(desk.refresh_every),
         "backends": [_backend(desk, name, by_name.get(name), times) for name in desk.backends],
-        "chain": chain(desk.audit) if desk.audit else None,
+        "chain": chain(desk.audit)
+        if desk.audit and visitor().actor.rights.somewhere(Permission.AUDIT)
+        else None,
     }
 
 

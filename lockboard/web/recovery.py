@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, abort, current_app, redirect, request
 
+from lockboard.domain.access import Actor, Permission
 from lockboard.domain.audit import AuditError, Person, Result
 from lockboard.domain.errors import ReadError
 from lockboard.domain.locks import LockStore
@@ -27,9 +28,11 @@ from lockboard.services.actions import (
     BadToken,
     Form,
     Halted,
+    NotPermitted,
     Prepared,
     UnknownState,
 )
+from lockboard.web.access import CSRF_FIELD, may, visitor
 from lockboard.web.asked import Asked, asked
 from lockboard.web.audit_rows import Change, changes
 from lockboard.web.desk import Desk, answer, favicon, render, render_region, wants_fragment
@@ -47,7 +50,7 @@ _FROM_US = "Lockboard-Answer"
 """Header of what this module answers: an error without it comes from a proxy or an accident, and says nothing
 of what was done.
 """
-_FAILURES = (BadToken, UnknownState, ReadError, AuditError)
+_FAILURES = (BadToken, NotPermitted, UnknownState, ReadError, AuditError)
 
 
 class Errand(NamedTuple):
@@ -163,32 +166,41 @@ def _version(text: str) -> str:
 def _ask(desk: Desk, errand: Errand) -> Response:
     if desk.actions is None:
         return _switched_off(desk, errand, 200)
+    _require_known(desk, errand)
     try:
-        prepared = _prepared(desk.actions, _person(desk), errand)
+        prepared = _prepared(desk.actions, visitor().actor, errand)
     except _FAILURES as error:
         return _failed(errand, error)
     return _confirm(desk, errand, prepared, 200)
 
 
-def _prepared(actions: Actions, person: Person, errand: Errand) -> Prepared:
+def _require_known(desk: Desk, errand: Errand) -> None:
+    """A key that the visitor may not see is none that they could ask about."""
+    row = known_row(desk, errand.state_id)
+    if not may(Permission.ACT, row.backend, str(row.document.get("raw_key", row.key))):
+        abort(403, "You may look at this state, but not act on it. Nothing was done.")
+
+
+def _prepared(actions: Actions, actor: Actor, errand: Errand) -> Prepared:
     if errand.undoes:
-        return actions.prepare_undo(person, errand.state_id, errand.undoes)
-    return actions.prepare(person, errand.state_id, errand.wanted)
+        return actions.prepare_undo(actor, errand.state_id, errand.undoes)
+    return actions.prepare(actor, errand.state_id, errand.wanted)
 
 
 def _act(desk: Desk, errand: Errand) -> Response:
     if desk.actions is None:
         return _switched_off(desk, errand, 403)
-    strange = sorted(set(request.form) - {"token", *Form._fields})
+    _require_known(desk, errand)
+    strange = sorted(set(request.form) - {"token", CSRF_FIELD, *Form._fields})
     if strange:
         return _say(errand, _stranger(strange[0]))
     form = Form(*(request.form.get(name, "") for name in Form._fields))
     try:
-        found = desk.actions.perform(_person(desk), errand.state_id, request.form.get("token", ""), form)
+        found = desk.actions.perform(visitor().actor, errand.state_id, request.form.get("token", ""), form)
     except _FAILURES as error:
         return _failed(errand, error)
     finally:
-        desk.watch.forget()
+        desk.forget()
     return _answered(desk, errand, form, found)
 
 
@@ -198,6 +210,8 @@ def _answered(desk: Desk, errand: Errand, form: Form, found: Answer) -> Response
         return _confirm(desk, errand, found.prepared, 422, form, found)
     if found.prepared and found.moved:
         return _confirm(desk, errand, found.prepared, 409, form._replace(confirm="", serial=""), found)
+    if found.waits is not None:
+        return _see_other(f"/approvals/{found.waits}")
     if found.result is Result.REFUSED or found.record is None:
         return _say(errand, Said(409, "Nothing was done", found.message))
     return _see_other(f"{errand.back}{'&' if '?' in errand.back else '?'}done={found.record}")
@@ -210,10 +224,6 @@ def _see_other(url: str) -> Response:
     found = redirect(url, 303)
     assert isinstance(found, Response)
     return found
-
-
-def _person(desk: Desk) -> Person:
-    return desk.who(request.remote_addr or "")
 
 
 def _spoken(person: Person) -> str:
@@ -257,7 +267,8 @@ def confirm_page(
         "commands": todo.commands if todo else (),
         "risky": bool(todo and (todo.confirm or todo.accept_serial)),
         "token": prepared.token,
-        "person": _spoken(_person(desk)),
+        "person": _spoken(visitor().actor.person),
+        "second": prepared.second,
         "form": form,
         "limits": {"reason": REASON_LIMIT, "ticket": TICKET_LIMIT},
         "problems": {problem.field: problem.text for problem in found.problems} if found else {},
@@ -346,6 +357,8 @@ def _said(error: Exception) -> Said:
     text = str(error).rstrip(".")
     if isinstance(error, BadToken):
         return Said(400, "This form cannot be used", f"{text}. Nothing was done.")
+    if isinstance(error, NotPermitted):
+        return Said(403, "You may not do this", f"{text}. Nothing was done.", icon="lock", tone="attention")
     if isinstance(error, UnknownState):
         return Said(404, "There is nothing here", f"{text}.", icon="seal-absent", tone="quiet")
     if isinstance(error, ReadError):

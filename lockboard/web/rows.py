@@ -203,13 +203,15 @@ def escaped(text: str) -> str:
 def split_key(key: str) -> tuple[str, str, str]:
     """(folders before, the part that tells it apart, the part behind it).
 
-    `terraform.tfstate` tells nothing apart, the folder above it does.
+    `terraform.tfstate` tells nothing apart, the folder above it does. That part is never empty, but of an
+    empty key.
     """
     folder, slash, leaf = key.rpartition("/")
-    if leaf in _PLAIN_LEAVES and folder:
+    if leaf in _PLAIN_LEAVES or not leaf:
         before, inner, name = folder.rpartition("/")
-        return before + inner, name, slash + leaf
-    return folder + slash, leaf, ""
+        if name:
+            return before + inner, name, slash + leaf
+    return (folder + slash, leaf, "") if leaf else ("", key, "")
 
 
 def operation_words(operation: str) -> str:

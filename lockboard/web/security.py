@@ -82,13 +82,21 @@ def guard(app: Flask, trusted_hosts: Sequence[str]) -> None:
     @app.before_request
     def check() -> None:
         host = request.environ.get("HTTP_HOST", "").lower()
-        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        end = host.find("]") + 1 if host.startswith("[") else host.find(":")
+        name = host if end <= 0 or host[end : end + 1] not in ("", ":") else host[:end]
         if name not in exact and not (suffixes and name.endswith(suffixes)):
             abort(
                 400, "This server does not answer to that host name. Its names are set in the configuration."
             )
-        if request.method not in ("GET", "HEAD", "OPTIONS") and not _from_own_page():
+        if request.method not in ("GET", "HEAD", "OPTIONS") and not (_from_a_program() or _from_own_page()):
+            if request.path.startswith("/api/"):
+                abort(401, "Send an API token: Authorization: Bearer lbt_…")
             abort(403, "This request did not come from one of Lockboard's own pages.")
+
+
+def _from_a_program() -> bool:
+    """An API token is in no browser's keeping, so no other site can make a browser send it."""
+    return request.path.startswith("/api/") and "HTTP_AUTHORIZATION" in request.environ
 
 
 def _from_own_page() -> bool:
