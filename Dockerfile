@@ -1,3 +1,4 @@
+# Pin the base image where you build: put @sha256:... of your choice behind both FROM lines (docs/deploy/compose/README.md).
 # Two stages: the first makes /opt/lockboard (a virtual environment with every dependency pinned by hash), the second runs it.
 # tools/container_steps.sh holds the steps, so that `make container-check` runs the very same ones without an engine.
 
@@ -26,13 +27,14 @@ USER 10001:10001
 
 # Only these two places are written; everything else may be read-only:
 #   docker run --read-only --tmpfs /tmp -v lockboard:/var/lib/lockboard -v ./lockboard.toml:/etc/lockboard/lockboard.toml:ro ...
+# docs/deploy has a whole deployment: Docker Compose, and Amazon ECS.
 VOLUME ["/var/lib/lockboard"]
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8080, timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 
-# There is no sign-in yet, so `serve` refuses every address but loopback, here as elsewhere: run a proxy that signs people
-# in within the same network namespace (a second container of the pod, or `--network container:...`). Publishing port 8080
-# of this container alone reaches nothing.
+# Every address of the container: it is reached from outside where its port is published or a proxy is beside it. So it
+# does not start without `[auth]`, and without `[web] public_url` with https, which a proxy in front has to serve.
+# The command may be another: `check`, `scan`, `collect`, `user add`, `audit verify`.
 ENTRYPOINT ["lockboard"]
-CMD ["serve"]
+CMD ["serve", "--host", "0.0.0.0"]

@@ -6,6 +6,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 TORTURE_ARGS ?=
+LOAD_ARGS ?=
 LOCK_ARGS ?=
 UV_VERSION = 0.13.8
 
@@ -21,7 +22,7 @@ new_venv = $(PYTHON) -c '$(NEW_ENOUGH)' && { $(PYTHON) -m venv $(1) || { rm -rf 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check format lint types imports smoke container-check ministack bench torture lock clean
+.PHONY: help demo test check format lint types imports smoke container-check ministack bench torture load sbom audit-deps lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -49,7 +50,7 @@ imports: $(VENV)/.dev ## which room may import which
 	$(BIN)/lint-imports
 
 smoke: $(VENV)/.dev ## build wheel and sdist, install the wheel elsewhere, serve it from an empty folder
-	$(BIN)/python tools/wheel_smoke.py
+	$(BIN)/python -m tools.wheel_smoke
 
 container-check: ## the steps of the Dockerfile in a clean virtual environment, under another user (as root)
 	tools/container_steps.sh check
@@ -61,6 +62,15 @@ bench: $(VENV)/.dev ## the table of ratios
 
 torture: $(VENV)/.dev ## kill every action at each of ten points, 25 times on each database (TORTURE_ARGS="--turns 2")
 	$(BIN)/python -m torture $(TORTURE_ARGS)
+
+load: $(VENV)/.dev ## 50 browsers for two minutes, then 200 (LOAD_ARGS="--seconds 20")
+	$(BIN)/python -m load $(LOAD_ARGS)
+
+sbom: $(VENV)/.dev ## what the container holds, as dist/lockboard.cdx.json (CycloneDX)
+	$(BIN)/python -m tools.sbom
+
+audit-deps: $(VENV)/.dev ## known vulnerabilities of what the container holds; fails where nobody can be asked
+	$(BIN)/python -m tools.audit_deps
 
 lock: $(LOCK_VENV)/.installed ## requirements/*.txt from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	@set -eu; export UV_CUSTOM_COMPILE_COMMAND="make lock"; \

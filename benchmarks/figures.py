@@ -40,10 +40,10 @@ def ratio_of(pairs: Iterable[tuple[float, float]]) -> float:
     return median(above / below for above, below in pairs)
 
 
-def table(figures: Sequence[Figure]) -> str:
+def table(figures: Sequence[Figure], headings: Sequence[str] = HEADINGS) -> str:
     """Aligned columns, numbers to the right."""
-    rows = [HEADINGS, *(figure.cells() for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    rows = [tuple(headings), *(figure.cells() for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     lines = []
     for row in rows:
         first, *middle, last = (

@@ -31,19 +31,19 @@ from lockboard.adapters.store import SqlAudit, migrate, open_audit_engine, open_
 from lockboard.adapters.store.audit_rows import columns_of
 from lockboard.adapters.store.schema import audit as audit_table
 from lockboard.config import Settings, load
-from lockboard.domain.audit import GENESIS, AuditQuery, Entry, Head, Kind, body_of, mac_of
+from lockboard.domain.audit import GENESIS, AuditQuery, Entry, Head, Kind, Person, body_of, mac_of
 from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id, state_id
 from lockboard.services.investigate import Investigator
 from lockboard.services.memo import Memo
 from lockboard.services.recheck import Rechecker
 from lockboard.services.rows import judge
 from lockboard.web.app import Services, build_app
+from lockboard.web.signin import demo_door
 from lockboard.wiring import (
     open_actions,
     open_audit,
     open_backends,
     open_store,
-    person_at,
     places_of,
     utc_now,
 )
@@ -69,6 +69,7 @@ APPENDS = 300
 BATCH = 2000
 
 _TOKEN = re.compile(r'name="token" value="([^"]+)"')
+_CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 _OWN_PAGE = {"Host": "localhost", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -206,7 +207,7 @@ def _copy(entry: Entry) -> Entry:
 
 
 def _entry(kind: str, action: str, message: str, facts: Mapping[str, Any], key: str) -> Entry:
-    kim = person_at("127.0.0.1")
+    kim = Person("kim", "local", "127.0.0.1")
     return Entry(
         Kind(kind),
         action,
@@ -245,12 +246,13 @@ class Actor:
             clock=utc_now,
             refresh_every=settings.refresh.every,
             version=__version__,
-            who=person_at,
+            door=demo_door(str(settings.secret_key), utc_now),
+            limited=False,
             audit=self._log,
             actions=acting[0],
         )
         self._client = build_app(services).test_client()
-        self._token = ""
+        self._hidden: dict[str, str] = {}
         endpoint = {"endpoint_url": settings.backends[0].s3_endpoint_url, "region_name": REGION}
         self._s3, self._table = boto3.client("s3", **endpoint), boto3.client("dynamodb", **endpoint)
 
@@ -270,16 +272,16 @@ class Actor:
         seen, memo = Investigator(backend, states, table).fresh(key, Memo(), now)
         self._board.put(judge(seen, memo, backend, now, "")[0])
         page = self._client.get(path, headers={"Host": "localhost"}).get_data(as_text=True)
-        token = _TOKEN.search(page)
-        if token is None:
+        token, csrf = _TOKEN.search(page), _CSRF.search(page)
+        if token is None or csrf is None:
             raise RuntimeError(f"{path} offers nothing to confirm")
-        self._token = token[1]
+        self._hidden = {"token": token[1], "csrf": csrf[1]}
         return {}
 
     def confirm(self, path: str, form: dict[str, str]) -> dict[str, Any]:
         """Submit the form."""
         began = time.perf_counter()
-        answer = self._client.post(path, data={**form, "token": self._token}, headers=_OWN_PAGE)
+        answer = self._client.post(path, data={**form, **self._hidden}, headers=_OWN_PAGE)
         seconds = time.perf_counter() - began
         if answer.status_code != 303:
             raise RuntimeError(f"{path} was answered {answer.status_code}")

@@ -62,3 +62,12 @@ def test_the_browser_is_given_htmx_and_its_security_extension_of_one_version() -
     served = {(file.source, file.version) for file in listed(ROOT / "static" / "vendor")}
 
     assert {("dist/htmx.min.js", "4.0.1"), ("dist/ext/hx-csp.min.js", "4.0.1")} == served
+
+
+def test_pages_load_a_vendored_script_by_its_hash() -> None:
+    page = (ROOT / "templates" / "base.html").read_text(encoding="utf-8")
+    named = [file for file in EVERY_FILE if file.folder == FOLDERS[0]]
+
+    assert named
+    for file in named:
+        assert f'assets["vendor/{file.name}"] }}}}" integrity="sha384-{file.sha384}"' in page

@@ -1,6 +1,6 @@
 """Build the sdist, the wheel from it, install the wheel apart from this checkout, use it in an empty folder.
 
-    python tools/wheel_smoke.py
+    python -m tools.wheel_smoke
 
 Run it with the development environment (`build`, `hatchling`). The wheel gets an environment with nothing but
 requirements/base.txt, so a runtime dependency that only the development set has is found here.
@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import serve_smoke
+from tools import serve_smoke
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("templates", "static")

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from lockboard.web.security import PROBES
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -60,7 +62,7 @@ class Overload:
         self._seats = threading.BoundedSemaphore(waiting)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("PATH_INFO", "") in ("/healthz", "/readyz") or _is_file(environ):
+        if environ.get("PATH_INFO", "") in PROBES or _is_file(environ):
             return self._app(environ, start_response)
         if not self._enter():
             return _refuse(environ, start_response)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 NONCE = "lockboard.nonce"
 """Where the answer's nonce stands in the WSGI environment."""
 
+PROBES = frozenset({"/healthz", "/readyz"})
+"""What is answered to everybody, under any name, whatever else is going on."""
+
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _POLICY = (
@@ -81,6 +84,8 @@ def guard(app: Flask, trusted_hosts: Sequence[str]) -> None:
 
     @app.before_request
     def check() -> None:
+        if request.path in PROBES:
+            return  # a load balancer asks by the address of the machine
         host = request.environ.get("HTTP_HOST", "").lower()
         end = host.find("]") + 1 if host.startswith("[") else host.find(":")
         name = host if end <= 0 or host[end : end + 1] not in ("", ":") else host[:end]

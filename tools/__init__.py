@@ -1,0 +1,1 @@
+"""What is run by hand, by make and by CI; nothing of it is installed."""
