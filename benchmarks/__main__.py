@@ -117,7 +117,9 @@ def _write_config(folder: Path, port: int, store: str) -> Path:
         "dynamodb_endpoint_url": endpoint,
     }
     lines = [f'{name} = "{value}"' for name, value in backend.items()]
-    file.write_text("\n".join(["[database]", f'url = "{store}"', "[auth]", 'mode = "demo"', "[[backends]]", *lines, ""]))
+    file.write_text(
+        "\n".join(["[database]", f'url = "{store}"', "[auth]", 'mode = "demo"', "[[backends]]", *lines, ""])
+    )
     return file
 
 

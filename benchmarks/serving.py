@@ -36,7 +36,8 @@ def measure(
 ) -> list[Figure]:
     """`seconds`: how long one slice of a round takes; of latency, eight times that."""
     port, empty = _free_port(), _free_port()
-    with _server(web_command("127.0.0.1", port), port, "/readyz", {"LOCKBOARD_CONFIG": str(config)}):
+    command = [*web_command("127.0.0.1", port)[:-1], "lockboard.web.wsgi:application(limited=False)"]
+    with _server(command, port, "/readyz", {"LOCKBOARD_CONFIG": str(config)}):
         _require_rows(port)
         with _server(_empty_command(empty), empty, "/"):
             figures = _throughput(ours, load, port, empty, rounds, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -41,6 +42,8 @@ def _settings_path(path: Path | None) -> Path:
 @click.version_option(__version__, prog_name="lockboard")
 def main() -> None:
     """Every Terraform state key in S3 beside its lock and its digest: what is wrong, and the ways out."""
+    # A core would hold the states that were in memory. What is started from here inherits it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 @main.command(epilog=EXIT_HELP)

@@ -17,7 +17,7 @@ from lockboard.config import Settings
 from lockboard.domain.access import EVERY_BACKEND, Area, Grant, Role
 from lockboard.domain.audit import Audit, Entry, Kind
 from lockboard.domain.errors import LockboardError, SettingsError
-from lockboard.domain.people import NAME_RULE, grants_to_json, is_name, spoken_grants
+from lockboard.domain.people import NAME_RULE, grants_to_json, is_name, is_plain_prefix, spoken_grants
 from lockboard.domain.signin import TOKEN_LIFE, Account, AccountExists, ApiToken, UnknownAccount
 from lockboard.domain.text import shown, spoken_time
 
@@ -51,6 +51,8 @@ class Asked(NamedTuple):
         for name in self.backends:
             if name not in known:
                 raise Refused(f"--backend {shown(name, 64)}: there is none of this name: {', '.join(known)}")
+        if not all(is_plain_prefix(prefix) for prefix in self.prefixes):
+            raise Refused("--prefix: at most 1,024 characters, no backslash, and none that cannot be seen")
         if (self.unlock_unsuspected or self.protected) and self.role is not Role.OPERATOR:
             raise Refused("--unlock-unsuspected and --protected belong to --role operator")
         return tuple(

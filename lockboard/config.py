@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -30,6 +30,7 @@ from lockboard.domain.audit import SHORTEST_KEY
 from lockboard.domain.errors import SettingsError
 from lockboard.domain.keys import DEFAULT_WORKSPACE_PREFIX, matcher
 from lockboard.domain.model import Backend, Policy
+from lockboard.domain.people import is_plain_prefix
 
 SECRETS = ("secret_key", "audit_key", "database_url", "oidc_client_secret", "proxy_secret")
 """Settings that only the environment gives: LOCKBOARD_<NAME>, or LOCKBOARD_<NAME>_FILE naming a file that
@@ -100,6 +101,16 @@ class GrantSettings(_Section):
         default=False,
         description=("Whether an operator may also act on protected keys, and approve such actions"),
     )
+
+    @field_validator("prefixes")
+    @classmethod
+    def _plain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Keys are compared as S3 has them and as pages show them; a plain prefix means the same in both."""
+        if any(not is_plain_prefix(prefix) for prefix in value):
+            raise ValueError(
+                "a prefix has a backslash or a character that cannot be seen: name a plain beginning of keys"
+            )
+        return value
 
     @model_validator(mode="after")
     def _for_somebody(self) -> GrantSettings:
@@ -408,11 +419,12 @@ def default_folder() -> Path:
 
 
 class SettingLine(NamedTuple):
-    """One effective setting as the settings page shows it."""
+    """One effective setting as the settings page shows it. inner: about people, so for administrators."""
 
     name: str
     value: str
     source: str
+    inner: bool = False
 
 
 def load(path: Path | None, environ: Mapping[str, str], *, acts: bool = True) -> Settings:
@@ -511,6 +523,7 @@ def effective(settings: Settings, environ: Mapping[str, str]) -> list[SettingLin
         for name, value in values.items():
             source = "file" if name in given.get(section, {}) else "default"
             lines.append(SettingLine(f"{section}.{name}", _spoken(value), source))
+    lines += _effective_auth(settings.auth)
     for index, backend in enumerate(settings.backends):
         for name, value in backend.model_dump().items():
             source = "file" if name in given["backends"][index] else "default"
@@ -534,6 +547,18 @@ def effective(settings: Settings, environ: Mapping[str, str]) -> list[SettingLin
         source = "environment, by file" if file_given else "environment"
         lines.append(SettingLine(name, shown_value, source if value else "default"))
     return lines
+
+
+def _effective_auth(auth: AuthSettings) -> Iterator[SettingLine]:
+    yield SettingLine("auth.mode", auth.mode or "not set", "file" if auth.mode else "default")
+    chosen = {"oidc": auth.oidc, "alb": auth.alb, "proxy": auth.proxy}.get(auth.mode or "")
+    given_here = chosen.model_fields_set if chosen else set()
+    for name, value in chosen.model_dump().items() if chosen else ():
+        source = "file" if name in given_here else "default"
+        yield SettingLine(f"auth.{auth.mode}.{name}", _spoken(value), source, inner=True)
+    for number, grant in enumerate(auth.grants, 1):
+        given = {name: value for name, value in grant.model_dump().items() if name in grant.model_fields_set}
+        yield SettingLine(f"auth.grants {number}", _spoken(given), "file", inner=True)
 
 
 def _spoken(value: object) -> str:

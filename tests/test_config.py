@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from lockboard.config import effective, load
+from lockboard.domain.access import NO_RIGHTS, Area, Grant, Identity, Role
 from lockboard.domain.errors import SettingsError
 
 GOOD = """
@@ -91,7 +93,7 @@ def test_the_environment_names_the_file_and_gives_the_secrets(tmp_path: Path) ->
     assert shown["secret_key"].value == "••••"
     assert shown["database_url"].value == "postgresql://lb:••••@db/lb"
     assert shown["database_url"].source == "environment, by file"
-    assert shown["backends.prod-kr.region"] == ("backends.prod-kr.region", "ap-northeast-2", "file")
+    assert shown["backends.prod-kr.region"][:3] == ("backends.prod-kr.region", "ap-northeast-2", "file")
     assert shown["backends.prod-kr.prefix"].source == "default"
     assert not any("hunter2" in line.value for line in shown.values())
 
@@ -152,3 +154,100 @@ def test_one_wrong_setting_of_a_backend_is_one_complaint(tmp_path: Path) -> None
     with pytest.raises(SettingsError) as caught:
         load(write(tmp_path, GOOD + 'colour = "red"'), {})
     assert len(str(caught.value).splitlines()) == 1
+
+
+SIGNED_IN = """
+[auth]
+mode = "oidc"
+[auth.oidc]
+issuer = "https://idp.example.com"
+client_id = "lockboard"
+[[auth.grants]]
+role = "operator"
+groups = ["sre"]
+people = ["kim@example.com", "https://idp.example.com|8f3a"]
+backends = ["prod-kr"]
+prefixes = ["Prod/", "payments/"]
+protected = true
+[[auth.grants]]
+role = "viewer"
+groups = ["everybody"]
+"""
+
+
+def identity(name: str = "mo", subject: str = "x|1", groups: tuple[str, ...] = ()) -> Identity:
+    return Identity(subject, name, "oidc", frozenset(groups), datetime(2026, 11, 20, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        identity(groups=("sre",)),
+        identity(name="kim@example.com"),
+        identity(subject="https://idp.example.com|8f3a"),
+    ],
+)
+def test_a_grant_is_for_its_groups_and_its_people_by_name_or_subject(who: Identity, tmp_path: Path) -> None:
+    rights = load(write(tmp_path, GOOD + SIGNED_IN), {}).auth.rights(who)
+
+    assert rights.grants == (
+        Grant(Role.OPERATOR, Area("prod-kr", "Prod/"), protected=True),
+        Grant(Role.OPERATOR, Area("prod-kr", "payments/"), protected=True),
+    )
+
+
+def test_grants_add_up_and_nobody_gets_what_no_grant_gives(tmp_path: Path) -> None:
+    auth = load(write(tmp_path, GOOD + SIGNED_IN), {}).auth
+
+    assert auth.rights(identity(groups=("everybody", "sre"))).roles == (Role.VIEWER, Role.OPERATOR)
+    assert auth.rights(identity(groups=("SRE", "sre2"))) == NO_RIGHTS
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[auth]\nmode = "ldap"\n', "auth.mode"),
+        ('[auth]\nmode = "oidc"\n', "[auth.oidc] is missing"),
+        ('[auth]\nmode = "local"\n[auth.proxy]\naddresses = ["10.0.0.0/24"]\n', "[auth.proxy] is given"),
+        (
+            '[auth]\nmode = "local"\n[[auth.grants]]\nrole = "viewer"\npeople = ["kim"]\n',
+            "lockboard user role",
+        ),
+        ('[auth]\nmode = "demo"\n[[auth.grants]]\nrole = "viewer"\npeople = ["kim"]\n', "leave them out"),
+        ('[[auth.grants]]\nrole = "viewer"\n', "is for nobody"),
+        ('[[auth.grants]]\nrole = "king"\npeople = ["kim"]\n', "auth.grants[0].role"),
+        (
+            '[[auth.grants]]\nrole = "viewer"\npeople = ["kim"]\nprotected = true\n',
+            "belong to the role operator",
+        ),
+        ('[[auth.grants]]\nrole = "viewer"\npeople = ["kim"]\nprefixes = ["a\\\\b"]\n', "backslash"),
+        ('[[auth.grants]]\nrole = "viewer"\npeople = ["kim"]\nprefixes = ["a\\u202e"]\n', "cannot be seen"),
+        ('[[auth.grants]]\nrole = "viewer"\npeople = ["kim"]\nbackends = []\n', "covers nothing"),
+        ('[actions]\nenabled = false\napproval_lasts = "2d"\n', "actions.approval_lasts"),
+        ('[web]\npublic_url = "lockboard.example.com"\n', "web.public_url"),
+        ('[web]\npublic_url = "https://user@lockboard.example.com"\n', "web.public_url"),
+    ],
+)
+def test_a_way_to_sign_in_that_cannot_be_meant_is_refused_by_its_name(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load(write(tmp_path, GOOD + text), {})
+
+
+def test_the_hosts_of_the_public_address_and_of_loopback_are_trusted(tmp_path: Path) -> None:
+    text = '[web]\npublic_url = "https://lockboard.example.com/"\ntrusted_hosts = ["alias.example.com"]\n'
+    settings = load(write(tmp_path, GOOD + text), {})
+
+    assert settings.hosts[-2:] == ("lockboard.example.com", "alias.example.com")
+    assert set(settings.hosts[:-2]) == {"localhost", "127.0.0.1", "[::1]"}
+    assert settings.secure
+
+
+def test_grants_are_shown_in_force_and_for_administrators_only(tmp_path: Path) -> None:
+    lines = effective(load(write(tmp_path, GOOD + SIGNED_IN), {}), {})
+    inner = {line.name: line.value for line in lines if line.inner}
+
+    assert inner["auth.oidc.issuer"] == "https://idp.example.com"
+    assert "kim@example.com" in inner["auth.grants 1"]
+    assert not any("kim@example.com" in line.value for line in lines if not line.inner)

@@ -87,7 +87,7 @@ def test_gunicorn_takes_every_setting_that_the_promises_name() -> None:
     expected = {
         "worker_class": "lockboard.web.server.Worker",
         "workers": "1",
-        "threads": "16",
+        "threads": "64",
         "timeout": "60",
         "graceful_timeout": "45",
         "keepalive": "75",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
+from http.client import responses
 from typing import Any
 
 import boto3
@@ -357,10 +358,12 @@ _CREDENTIALS = {
     "InvalidAccessKeyId": "the access key is not known to AWS",
     "UnrecognizedClientException": "the access key is not known to AWS",
     "IncompleteSignature": "the credentials are malformed",
+    "IncompleteSignatureException": "the credentials are malformed",
     "SignatureDoesNotMatch": "the secret key is wrong",
     "InvalidSignatureException": "the secret key is wrong, or this machine's clock is",
     "RequestTimeTooSkewed": "this machine's clock differs too much from AWS's",
 }
+_NOT_OF_SERVICE = "the answer is not what this service writes"
 _DENIALS = frozenset(
     {
         "AccessDenied",
@@ -383,6 +386,11 @@ _ACTION_IN_MESSAGE = re.compile(r"not authorized to perform:? ([a-z0-9-]{2,40}:[
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
 _QUERY_OF_URL = re.compile(r'(?<=[a-z0-9/])\?[^\s"?]*=[^\s"]*')
 _ACCESS_KEY = re.compile(r"\bA[KS]IA[A-Z0-9]{8,}\b")
+_SIGNED = re.compile(
+    r"\b(authorization|credential|signature|x-amz-[a-z-]*(?:token|signature|credential))\s*[=:]\s*"
+    r"(?:AWS4-[A-Z0-9-]+\s+)?\S+",
+    re.IGNORECASE,
+)
 
 
 def translate(error: Exception, action: str) -> ReadError:
@@ -401,7 +409,7 @@ def translate(error: Exception, action: str) -> ReadError:
         return ReadError(action, code, "the name cannot be written as UTF-8, so AWS cannot hold it")
     if isinstance(error, BotoCoreError):
         return ReadError(action, code, clean(str(error)))
-    return ReadError(action, code, "the answer is not what this service writes")
+    return ReadError(action, code, _NOT_OF_SERVICE)
 
 
 def _translate_answer(error: Any, action: str) -> ReadError:
@@ -410,6 +418,10 @@ def _translate_answer(error: Any, action: str) -> ReadError:
     code, message = shown(str(answer.get("Code", "")), 100), clean(str(answer.get("Message") or ""))
     if code in ("", "Unknown"):
         code = f"HTTP {status}"
+    if code == str(status) and message != responses.get(status):
+        message = (
+            _NOT_OF_SERVICE  # botocore takes a body that it cannot read for the message, whoever wrote it
+        )
     if error.operation_name.startswith("AssumeRole"):
         action = "sts:AssumeRole"
     if code in THROTTLES or status == 429:
@@ -434,9 +446,11 @@ def _header(error: Any, name: str) -> str:
 
 
 def clean(text: str) -> str:
-    """A service's words fit to show: of a URL no user, password and query, and no access key ID."""
+    """A service's words fit to show: of a URL no user, password and query, no access key ID, and of a request
+    that they repeat no signature and no token.
+    """
     text = _QUERY_OF_URL.sub("", _USER_IN_URL.sub("", text[:10_000]))
-    return shown(_ACCESS_KEY.sub("(access key)", text), 500)
+    return shown(_ACCESS_KEY.sub("(access key)", _SIGNED.sub(r"\1=(left out)", text)), 500)
 
 
 def unread(error: ReadError) -> Unread:

@@ -13,12 +13,20 @@ from lockboard.domain.text import shown
 
 NAME_RULE = "1 to 64 of the letters a to z, digits, and . _ - @"
 
+LONGEST_PREFIX = 1024
+"""Characters; S3 has no longer keys."""
+
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 def is_name(text: str) -> bool:
     """Whether an account or a token may be called so: nothing that looks like another name or ends a line."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_plain_prefix(prefix: str) -> bool:
+    """Whether a grant may be limited to it: no key is shown as if it began so and does not."""
+    return len(prefix) <= LONGEST_PREFIX and "\\" not in prefix and shown(prefix) == prefix
 
 
 def grants_to_json(grants: Iterable[Grant]) -> list[dict[str, Any]]:

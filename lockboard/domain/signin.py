@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from lockboard.domain.access import Grant, Identity, Rights
 
@@ -173,7 +173,8 @@ class Attempts(Protocol):
         """Drop what is older. Returns how many."""
 
 
-class Tally(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tally:
     """How often something was counted in the window at hand, and when that window ends."""
 
     count: int

@@ -210,6 +210,8 @@ def _text(sent: Mapping[str, Any], name: str, without: str | None = None) -> str
 
 def _record(sent: Mapping[str, Any]) -> int:
     found = sent["record"]
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)  # 118.0 is an integer in JSON
     if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= LARGEST_RECORD:
         abort(400, "record is the number of the audit record to undo.")
     return found

@@ -33,11 +33,14 @@ ROOMS = 64
 
 
 class SettingLine(NamedTuple):
-    """One setting in force. value: fit to show, secrets masked.  source: file, environment or default."""
+    """One setting in force. value: fit to show, secrets masked.  source: file, environment or default.  inner:
+    about people, so for administrators.
+    """
 
     name: str
     value: str
     source: str
+    inner: bool = False
 
 
 class Health(NamedTuple):

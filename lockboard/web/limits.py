@@ -12,6 +12,7 @@ import ipaddress
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol, cast
@@ -23,6 +24,7 @@ from limits.storage import Storage
 from lockboard.domain.errors import LockboardError, StoreError
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import RateCounters, Tally
+from lockboard.web.overload import ABOVE_THE_FORM, oops
 
 WAIT = 0.2
 """Seconds that a count waits for its turn, and again for the database."""
@@ -173,14 +175,19 @@ class _Limits:
             abort(429)
 
     def say_when(self, answer: Response) -> Response:
-        """Retry-After, in seconds."""
+        """Retry-After, in seconds; and for a form that htmx sent the same in words, above it."""
         seconds = g.get(_RETRY_AFTER)
-        if seconds is not None and answer.status_code == 429:
-            answer.headers["Retry-After"] = str(seconds)
+        if seconds is None or answer.status_code != 429:
+            return answer
+        answer.headers["Retry-After"] = str(seconds)
+        if request.method == "POST" and request.environ.get("HTTP_HX_REQUEST_TYPE") == "partial":
+            noun = "second" if seconds == 1 else "seconds"
+            answer.set_data(oops("Too often", f"Nothing was done with this. Try again in {seconds} {noun}."))
+            answer.headers.update(ABOVE_THE_FORM)
         return answer
 
     def _shut(self, rule: Rule, limit: RequestLimit) -> None:
-        self._breached(rule.name, str(limit.limit), limit.key, self.counts.shut(limit.key))
+        self._breached(rule.name, str(limit.limit), limit.key, self.counts.shut(limit.key, self._clock()))
 
     def _breached(self, name: str, allowed: str, key: str, ends_at: datetime) -> None:
         now = self._clock()
@@ -223,7 +230,7 @@ class MemoryCounters:
                 self._tallies.pop(name, None)
                 self._make_room(now)
                 known = Tally(0, now + lasts)
-            self._tallies[name] = known = known._replace(count=known.count + amount)
+            self._tallies[name] = known = replace(known, count=known.count + amount)
             return known
 
     def learn(self, name: str, tally: Tally) -> Tally:
@@ -292,10 +299,11 @@ class Counts:
         told = self._ask(name, now, lasts, 1)
         return told is None or told.count == 1
 
-    def shut(self, name: str) -> datetime:
-        """Count no more of it until its window ends, which is the answer."""
+    def shut(self, name: str, now: datetime) -> datetime:
+        """Count no more of it until its window ends, which is the answer; now for one that was forgotten."""
         known = self._own.find(name)
-        assert known is not None, "what is shut was counted before"
+        if known is None:
+            return now
         if len(self._shut) >= MOST_NAMES:
             self._shut.clear()
         self._shut[name] = known.ends_at

@@ -33,14 +33,20 @@ THREADS = RUNNING + WAITING + 16
 
 _HEADING = "Too many requests at once"
 _TEXT = f"Nothing was done with yours. Try again in {RETRY_SECONDS} seconds."
-_OOPS = (
-    '<div id="oops" class="notice notice-attention" role="alert" tabindex="-1">'
-    f"<p><strong>{_HEADING}.</strong> {_TEXT}</p></div>\n"
-)
+ABOVE_THE_FORM = [("HX-Retarget", "#oops"), ("Lockboard-Answer", "1")]
+"""Headers of what htmx puts above the form that was sent, which stays as it is."""
 _PAGE = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>'
     f"{_HEADING} · Lockboard</title></head>\n<body><h1>{_HEADING}</h1><p>{_TEXT}</p></body></html>\n"
 )
+
+
+def oops(heading: str, text: str) -> str:
+    """What is put there; both are ours."""
+    return (
+        '<div id="oops" class="notice notice-attention" role="alert" tabindex="-1">'
+        f"<p><strong>{heading}.</strong> {text}</p></div>\n"
+    )
 
 
 class Overload:
@@ -113,8 +119,8 @@ def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     if environ.get("HTTP_HX_REQUEST_TYPE") == "partial":
         kind, text = "text/html; charset=utf-8", ""
         if environ["REQUEST_METHOD"] == "POST":
-            text = _OOPS
-            headers += [("HX-Retarget", "#oops"), ("Lockboard-Answer", "1")]
+            text = oops(_HEADING, _TEXT)
+            headers += ABOVE_THE_FORM
     elif environ.get("PATH_INFO", "").startswith("/api/"):
         kind, text = "application/json", json.dumps({"error": f"{_HEADING}. {_TEXT}", "status": 503}) + "\n"
     else:

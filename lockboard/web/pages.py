@@ -15,7 +15,7 @@ from lockboard.domain.text import spoken_span
 from lockboard.domain.words import EFFECT_WORDS, SEVERITY_WORDS, words_for
 from lockboard.web.access import visitor
 from lockboard.web.audit import chain
-from lockboard.web.desk import Desk, SettingLine, answer, favicon, render, render_region
+from lockboard.web.desk import Desk, SettingLine, answer, favicon, me, render, render_region
 from lockboard.web.marks import content_mark, effect_mark, lock_mark
 from lockboard.web.prefs import COOKIE, DENSITIES, REFRESHES, THEMES, chosen, zones
 from lockboard.web.times import Times
@@ -41,7 +41,7 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
                 icon=favicon(0),
                 attention=None,
                 health=None,
-                settings=settings if visitor().actor.rights.everywhere(Permission.VIEW) else None,
+                settings=_readable(settings),
                 zones=zones(),
                 themes=THEMES,
                 densities=DENSITIES,
@@ -78,6 +78,13 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
         )
 
     return pages
+
+
+def _readable(settings: Sequence[SettingLine]) -> list[SettingLine] | None:
+    """What is about people only for administrators; None for whom a part of the estate is hidden."""
+    if not visitor().actor.rights.everywhere(Permission.VIEW):
+        return None
+    return [line for line in settings if me().administers or not line.inner]
 
 
 def health_page(desk: Desk) -> dict[str, object]:

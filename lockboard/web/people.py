@@ -9,7 +9,7 @@ from flask import Blueprint, Response, abort, redirect, request
 
 from lockboard.domain.access import EVERY_BACKEND, Area, Grant, Role
 from lockboard.domain.audit import Audit, Entry, Kind
-from lockboard.domain.people import NAME_RULE, grants_to_json, is_name, spoken_grants
+from lockboard.domain.people import NAME_RULE, grants_to_json, is_name, is_plain_prefix, spoken_grants
 from lockboard.domain.signin import TOKEN_LIFE, Account, ApiToken, ApiTokens, Session
 from lockboard.domain.text import shown
 from lockboard.web.access import visitor
@@ -139,8 +139,13 @@ def _asked(desk: Desk) -> tuple[str, Grant, int, str]:
         return name, grant, 0, "Choose a role."
     if backend not in (EVERY_BACKEND, *desk.backends):
         return name, grant, 0, "No backend of that name is configured."
-    if len(prefix) > 1024 or shown(prefix) != prefix:
-        return name, grant, 0, "A prefix has at most 1,024 characters, and none that cannot be seen."
+    if not is_plain_prefix(prefix):
+        return (
+            name,
+            grant,
+            0,
+            "A prefix has at most 1,024 characters, no backslash, and none that cannot be seen.",
+        )
     if not (days.isascii() and days.isdecimal() and 1 <= int(days[:4]) <= TOKEN_LIFE.days and len(days) < 4):
         return name, grant, 0, f"A token lasts 1 to {TOKEN_LIFE.days} days."
     operator = role == Role.OPERATOR

@@ -51,8 +51,9 @@ CALLBACK = "/signin/callback"
 """Where an OpenID provider sends people back to."""
 
 
-def application() -> Flask:
-    """Everything opened once, in the worker.
+def application(*, limited: bool = True) -> Flask:
+    """Everything opened once, in the worker. limited: whether requests of one person are counted; benchmarks,
+    in which one asks like a thousand, say no.
 
     Raises:
         SettingsError, StoreError: with the setting's name.
@@ -80,6 +81,7 @@ def application() -> Flask:
         tokens=people.tokens,
         second_person=settings.actions.second_person,
         counters=people.rates,
+        limited=limited,
     )
     app = build_app(services, trusted_hosts=settings.hosts, proxies=settings.in_front)
     if audit is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from lockboard.domain.areas import EVERYTHING, Scope, in_scope, prefixes_of
 from lockboard.domain.bodies import Body, read_body
 from lockboard.domain.errors import ReadError
 from lockboard.domain.inventory import VIEWS, BackendReport, Changes, Known, ListRow, Page, Query, StateRow
@@ -274,6 +275,13 @@ class FakeInventory:
         self._reports = {name: report for name, report in self._reports.items() if name in but}
 
     # ---- the pages' side ----
+
+    def within(self, scope: Scope) -> FakeInventory:
+        part = FakeInventory()
+        part.rows = {id_: row for id_, row in self.rows.items() if in_scope(scope, row.backend, row.key)}
+        part._reports = {name: told for name, told in self._reports.items() if prefixes_of(scope, name)}
+        part._generation = self._generation
+        return self if EVERYTHING in scope else part
 
     def generation(self) -> int:
         return self._generation

@@ -28,10 +28,12 @@ from lockboard.domain.audit import (
     body_of,
     mac_of,
     verify,
+    visible,
 )
 from lockboard.domain.keys import state_id
 from lockboard.domain.ports import Clock
 from lockboard.web.app import Services, build_app
+from tests.web.entrances import always, with_own_forms
 from tests.web.fake_actions import FakeActions
 from tests.web.fakes import BACKENDS, SETTINGS, FakeBoard, Recheck, Ticking, estate, report
 
@@ -59,7 +61,7 @@ class FakeAudit:
     def append(self, entry: Entry) -> Record:
         if self.broken:
             raise AuditError("the database is read-only")
-        if entry.action_id and any(
+        if entry.kind in (Kind.INTENT, Kind.OUTCOME) and any(
             (r.entry.kind, r.entry.action_id) == (entry.kind, entry.action_id) for r in self.records
         ):
             raise AlreadyRecorded("it has one already")
@@ -148,7 +150,8 @@ def _passes(query: AuditQuery, record: Record) -> bool:
         (query.action_id, entry.action_id),
     )
     return (
-        all(wanted in ("", value) for wanted, value in exact)
+        visible(entry, query.scope)
+        and all(wanted in ("", value) for wanted, value in exact)
         and all(word in entry.key.lower() for word in query.key.lower().split())
         and (query.since is None or record.at >= query.since)
         and (query.until is None or record.at < query.until)
@@ -359,8 +362,9 @@ def client_over(log: Audit | None, clock: Ticking, *, acts: bool = False) -> Fla
         clock,
         timedelta(seconds=15),
         "0.1.0",
-        who=lambda address: replace(KIM, address=address),
+        always(KIM.name, KIM.method, clock=clock),
+        limited=False,
         audit=log,
         actions=FakeActions(board, BACKENDS, log, clock).as_actions() if acts and log else None,
     )
-    return build_app(services, monotonic=clock.monotonic).test_client()
+    return with_own_forms(build_app(services, monotonic=clock.monotonic)).test_client()

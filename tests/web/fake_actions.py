@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from lockboard.domain.access import Actor
 from lockboard.domain.audit import Audit, Entry, Kind, Person, Result
 from lockboard.domain.inventory import Board
 from lockboard.domain.keys import state_id
@@ -24,6 +25,7 @@ from lockboard.services.actions import (
 )
 from lockboard.services.memo import Memo
 from lockboard.services.rows import judge
+from tests.web.entrances import ALL_RIGHTS
 
 Told = Callable[[str, Form], Answer]
 
@@ -32,7 +34,7 @@ Told = Callable[[str, Form], Answer]
 class Sent:
     """One call of `perform`."""
 
-    person: Person
+    actor: Actor
     state_id: str
     token: str
     form: Form
@@ -65,20 +67,20 @@ class FakeActions:
         """From now on the key is as observed here."""
         self.seen[state_id(seen.backend, seen.key)] = seen
 
-    def prepare(self, person: Person, state_id: str, wanted: Wanted) -> Prepared:
-        self.prepared.append((person, state_id, wanted))
+    def prepare(self, actor: Actor, state_id: str, wanted: Wanted) -> Prepared:
+        self.prepared.append((actor.person, state_id, wanted))
         plan = plan_for(wanted, self._situation(state_id))
         return self._page(state_id, plan)
 
-    def prepare_undo(self, person: Person, state_id: str, seq: int) -> Prepared:
+    def prepare_undo(self, actor: Actor, state_id: str, seq: int) -> Prepared:
         record = self.audit.record(seq)
         if record is None or record.entry.state_id != state_id:
             raise UnknownState("The audit log has no such record of this state key.")
         plan = undo_plan(record, self._situation(state_id))
         return replace(self._page(state_id, plan), undoes=seq)
 
-    def perform(self, person: Person, state_id: str, token: str, form: Form) -> Answer:
-        self.sent.append(Sent(person, state_id, token, form))
+    def perform(self, actor: Actor, state_id: str, token: str, form: Form) -> Answer:
+        self.sent.append(Sent(actor, state_id, token, form))
         if self.error is not None:
             raise self.error
         if self.told is not None:
@@ -89,7 +91,7 @@ class FakeActions:
         problems = _problems(plan, form)
         if problems:
             return Answer(Result.REFUSED, "", "", problems=problems, prepared=self._page(state_id, plan))
-        return self.carried_out(person, state_id, plan, form)
+        return self.carried_out(actor.person, state_id, plan, form)
 
     def carried_out(self, person: Person, state_id: str, plan: Plan, form: Form) -> Answer:
         """Told to the log and to the inventory, where every lock of the plan is gone."""
@@ -117,7 +119,7 @@ class FakeActions:
 
     def moved(self, state_id: str, wanted: Wanted, message: str) -> Answer:
         """Refused because the key is not as the page showed it: with the page to decide on anew."""
-        prepared = self.prepare(Person("", "", ""), state_id, wanted)
+        prepared = self.prepare(Actor(Person("", "", ""), ALL_RIGHTS), state_id, wanted)
         return Answer(Result.REFUSED, message, "", 1, moved=True, prepared=prepared)
 
     def _situation(self, state_id: str) -> Situation:

@@ -12,16 +12,27 @@ from functools import cache
 from flask import Flask
 from flask.testing import FlaskClient
 
+from lockboard.domain.areas import EVERYTHING, Scope, in_scope, prefixes_of
 from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.digests import Digest, parse_digest
 from lockboard.domain.errors import StoreError
-from lockboard.domain.inventory import VIEWS, BackendReport, ListRow, Page, Query, StateRow, in_view
+from lockboard.domain.inventory import (
+    VIEWS,
+    BackendReport,
+    ListRow,
+    Page,
+    Query,
+    StateRow,
+    displayed,
+    in_view,
+)
 from lockboard.domain.locks import Lock, lock_from_file, lock_from_item
 from lockboard.domain.model import Backend, History, Observation, Policy, StateObject, Unread, Version
 from lockboard.services.memo import Memo
 from lockboard.services.rows import judge
 from lockboard.web.app import Services, SettingLine, build_app
 from lockboard.web.security import LOOPBACK
+from tests.web.entrances import always, with_own_forms
 
 NOW = datetime(2026, 11, 20, 18, 0, 0, tzinfo=UTC)
 LINEAGE = "3f8c1c1e-6d0a-4b7e-9c55-0a1b2c3d4e5f"
@@ -287,6 +298,9 @@ class FakeBoard:
         if self.broken:
             raise StoreError("the database is locked")
 
+    def within(self, scope: Scope) -> FakeBoard:
+        return self if EVERYTHING in scope else PartOfBoard(self, displayed(scope))
+
     def generation(self) -> int:
         self._called("generation")
         return self.number
@@ -376,6 +390,34 @@ class FakeBoard:
     def _matching(self, query: Query) -> list[StateRow]:
         found = [row for row in self.rows.values() if _in(query.view, row) and _passes(query, row)]
         return sorted(found, key=lambda row: _order(query.sort, row), reverse=query.descending)
+
+
+class PartOfBoard(FakeBoard):
+    """Some keys of a `FakeBoard`; whatever is done to the whole one shows here, too."""
+
+    def __init__(self, whole: FakeBoard, scope: Scope) -> None:
+        self.whole, self.scope = whole, scope
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self.whole, name)
+        if name != "rows":
+            return found
+        return {id_: row for id_, row in found.items() if in_scope(self.scope, row.backend, row.key)}
+
+    def timeline(self, state_id: str, limit: int = 50) -> Sequence[tuple[datetime, str, str, str]]:
+        return super().timeline(state_id, limit) if state_id in self.rows else []
+
+    def reports(self) -> Sequence[BackendReport]:
+        found = [(report, prefixes_of(self.scope, report.backend)) for report in self.whole.reports()]
+        shown = Counter(row.backend for row in self.rows.values())
+        return [
+            report if prefixes == ("",) else replace(report, states=shown[report.backend], foreign_items=0)
+            for report, prefixes in found
+            if prefixes
+        ]
+
+    def put(self, row: StateRow) -> int:
+        return self.whole.put(row)
 
 
 def _in(view: str, row: StateRow) -> bool:
@@ -478,5 +520,7 @@ def web(
         [report(name) for name in backends] if reports is None else reports,
     )
     clock, recheck = Ticking(), Recheck(board)
-    services = Services(board, backends, recheck, settings, clock, timedelta(seconds=15), "0.1.0")
-    return Web(board, clock, recheck, build_app(services, trusted_hosts=hosts, monotonic=clock.monotonic))
+    door = always(clock=clock)
+    services = Services(board, backends, recheck, settings, clock, timedelta(seconds=15), "0.1.0", door, limited=False)
+    app = build_app(services, trusted_hosts=hosts, monotonic=clock.monotonic)
+    return Web(board, clock, recheck, with_own_forms(app))

@@ -44,6 +44,7 @@ from lockboard.domain.audit import (
     entry_of,
     mac_of,
     verify,
+    visible,
 )
 from lockboard.domain.errors import StoreError
 from lockboard.domain.text import shown
@@ -150,7 +151,8 @@ class SqlAudit:
         matches = select(*WHOLE).where(*wanted)
         some = select(audit.c.seq).where(*wanted)
         with self._reading() as connection:
-            records = [record_of(row) for row in connection.execute(_slice(matches, query, limit))]
+            found = map(record_of, connection.execute(_slice(matches, query, limit)))
+            records = [record for record in found if visible(record.entry, query.scope)]
             records.sort(key=lambda record: record.seq, reverse=True)
             newest, oldest = _ends(query, records)
 
@@ -181,7 +183,8 @@ class SqlAudit:
         below = head.seq + 1 if head else 0
         while rows := self._batch(matches.where(audit.c.seq < below)):
             below = rows[-1].seq
-            yield from map(record_of, rows)
+            found = map(record_of, rows)
+            yield from (record for record in found if visible(record.entry, query.scope))
 
     def first(self) -> Record | None:
         return next(iter(self._records(select(*WHOLE).order_by(audit.c.seq).limit(1))), None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_, func, literal, or_
 
 from lockboard.adapters.store.schema import audit
+from lockboard.domain.areas import EVERY_BACKEND, EVERYTHING, Area
 from lockboard.domain.audit import UNREADABLE, AuditQuery, Entry, Kind, Person, Record, Stored, entry_of
 from lockboard.domain.text import shown
 
@@ -25,7 +27,18 @@ COPIES = tuple(name for name in audit.columns.keys() if name not in ("seq", "mac
 WHOLE = (audit.c.seq, audit.c.at, audit.c.mac, audit.c.body)
 """What makes a Record."""
 
+LONGEST_START = 400
+"""Characters of a key that its column holds whatever they are: 4 bytes each at most."""
+
+_KEY, _MARK = '},"key":"', "\x01"
+"""What stands before the key in a body, and nowhere behind it: there its facts end, no object comes after it,
+and a quote within a text has a backslash before it. The mark takes its place, a character that no body has.
+"""
+_OTHERS = "".join(map(chr, range(0x20, 0x7F)))
+"""Every character that a body has."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OTHER_HALVES = (r"\udc", r"\udd", r"\ude", r"\udf")
 _EXACT = ("person", "action", "kind", "result", "backend", "ticket", "state_id", "action_id")
 
 
@@ -83,6 +96,34 @@ def conditions(query: AuditQuery) -> list[ColumnElement[bool]]:
         found.append(audit.c.at >= query.since.timestamp())
     if query.until is not None:
         found.append(audit.c.at < query.until.timestamp())
+    if EVERYTHING not in query.scope:
+        found.append(or_(literal(value=False), *map(_lies_in, query.scope)))
+    return found
+
+
+def _lies_in(area: Area) -> ColumnElement[bool]:
+    of_one = area.backend != EVERY_BACKEND
+    backend = audit.c.backend == bounded(area.backend) if of_one else audit.c.backend != ""
+    return and_(backend, *_starts(area.prefix)) if area.prefix else backend
+
+
+def _starts(prefix: str) -> tuple[ColumnElement[bool], ...]:
+    """That the key, as S3 has it, starts with this. The column only says what may do so: it is in lower case.
+
+    What it becomes there does not depend on what follows, but for a capital sigma.
+    """
+    likely, exact = _searchable(prefix.partition("Σ")[0])[:LONGEST_START], json.dumps(prefix)[1:-1]
+    body, length = audit.c.body, func.length(audit.c.body)
+    # Most bodies have one such place, and then it is enough that what follows it is somewhere at all.
+    somewhere = func.length(func.replace(body, _KEY + exact, "")) < length
+    once = func.length(func.replace(body, _KEY, "")) == length - len(_KEY)
+    marked = func.replace(body, _KEY, _MARK)
+    last = func.length(func.rtrim(marked, _OTHERS)) + 1
+    there = or_(once, func.substr(marked, last, len(exact)) == exact)
+    found = (func.substr(audit.c.key, 1, len(likely)) == likely, somewhere, there)
+    if "\ud800" <= prefix[-1] < "\udc00":
+        # The first half of a character, alone: where the other half follows, it is that character.
+        return *found, func.substr(marked, last + len(exact), 4).not_in(_OTHER_HALVES)
     return found
 
 

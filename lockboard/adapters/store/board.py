@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Select, bindparam, func, select, union_all
 
 from lockboard.adapters.store.engine import reading, writing
-from lockboard.adapters.store.listing import Listing, page_of
+from lockboard.adapters.store.listing import Listing, Merged, listing_of, page_of
 from lockboard.adapters.store.order import order_of
 from lockboard.adapters.store.rows import LISTED, WHOLE, report_from_text, storable, to_list_row, to_state_row
 from lockboard.adapters.store.schema import (
@@ -23,8 +26,9 @@ from lockboard.adapters.store.schema import (
     meta,
     states,
 )
-from lockboard.adapters.store.sieve import Kind, Sieve, held_by, same
+from lockboard.adapters.store.sieve import Kind, Reach, Sieve, held_by, same, within_reach
 from lockboard.adapters.store.writer import Writer
+from lockboard.domain.areas import EVERYTHING, Scope, common, in_scope, prefixes_of
 from lockboard.domain.inventory import (
     COUNT_LIMIT,
     VIEWS,
@@ -33,11 +37,15 @@ from lockboard.domain.inventory import (
     Page,
     Query,
     StateRow,
+    displayed,
     in_view,
 )
 
 PAGE_LIMIT = 1000
 _EXPORT_BATCH = 200
+_ALL_OF_THEM = 2**31 - 1
+_SCOPES = 256
+"""Scopes whose counts are kept: as many as people have different grants."""
 
 _GENERATION = select(meta.c.generation)
 _KINDS = select(*(kinds.c[name] for name in Kind._fields))
@@ -55,15 +63,51 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+class _Tally(NamedTuple):
+    """All kinds there are at a generation."""
+
+    generation: int
+    kinds: tuple[Kind, ...]
+
+
+class _Kept:
+    """What a board and all that are narrowed from it have counted. reaches: the last of each scope."""
+
+    def __init__(self) -> None:
+        self.tally = _Tally(-1, ())
+        self.reaches: dict[Scope, tuple[int, tuple[Reach, ...]]] = {}
+
+
+class _Part(NamedTuple):
+    """What makes a narrowed board. scope: prefixes as shown.  kept: of the board that it is a part of."""
+
+    scope: Scope
+    kept: _Kept
+
+
 class SqlBoard:
     """`domain.inventory.Board` in the database of an engine, safe to share between threads.
 
     Every method raises StoreError where the database cannot be used.
     """
 
-    def __init__(self, engine: Engine, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self, engine: Engine, clock: Callable[[], datetime] = _now, *, part: _Part | None = None
+    ) -> None:
         self._engine, self._clock = engine, clock
-        self._last_kinds: tuple[int, tuple[Kind, ...]] = (-1, ())
+        self._scope = part.scope if part else None
+        self._kept = part.kept if part else _Kept()
+
+    def within(self, scope: Scope) -> SqlBoard:
+        """The same board with nothing on it but the keys of these areas.
+
+        Keys are counted anew for each scope and generation, which the boards of one scope share.
+        """
+        if EVERYTHING in scope:
+            return self
+        wanted = displayed(scope)
+        mine = wanted if self._scope is None else common(self._scope, wanted)
+        return SqlBoard(self._engine, self._clock, part=_Part(mine, self._kept))
 
     def generation(self) -> int:
         """Grows with every change of a row or of a backend's health."""
@@ -102,17 +146,18 @@ class SqlBoard:
 
         A row that left the query by its change is not within it any more and does not count.
         """
+        found = 0
         with reading(self._engine) as connection:
-            changed = (
-                Sieve.of(query, self._read_kinds(connection)).changed_since(generation).limit(COUNT_LIMIT)
-            )
-            return connection.execute(select(func.count()).select_from(changed.subquery())).scalar_one()
+            for sieve in self._sieves(connection, query):
+                changed = sieve.changed_since(generation).limit(COUNT_LIMIT).subquery()
+                found += connection.execute(select(func.count()).select_from(changed)).scalar_one()
+        return min(found, COUNT_LIMIT)
 
     def state(self, state_id: str) -> StateRow | None:
         """One row with its document, None where there is none with this id."""
         with reading(self._engine) as connection:
             row = connection.execute(_WHOLE.where(states.c.id == storable(state_id))).one_or_none()
-            return None if row is None else to_state_row(row)
+            return to_state_row(row) if row is not None and self._shows(row) else None
 
     def neighbours(self, state_id: str, query: Query) -> tuple[str, str]:
         """Ids before and after this row in the query's order, "" where there is none.
@@ -121,7 +166,7 @@ class SqlBoard:
         """
         with reading(self._engine) as connection:
             row = connection.execute(select(*LISTED).where(states.c.id == storable(state_id))).one_or_none()
-            if row is None:
+            if row is None or not self._shows(row):
                 return "", ""
             listing = self._listing(connection, query)
             position = listing.order.position(to_list_row(row))
@@ -144,17 +189,20 @@ class SqlBoard:
     def held(self, limit: int) -> Sequence[ListRow]:
         """Locks with a known time, oldest first."""
         with reading(self._engine) as connection:
-            return [to_list_row(row) for row in connection.execute(_HELD, {"limit": limit})]
+            read = limit if self._scope is None else _ALL_OF_THEM
+            rows = filter(self._shows, connection.execute(_HELD, {"limit": read}))
+            return [to_list_row(row) for row in islice(rows, limit)]
 
     def locks_of(self, holder: str, but: str) -> int:
         """How many other keys this holder (as shown) holds; 0 for a holder without a name."""
-        others = (
-            select(func.count())
-            .select_from(states)
-            .where(held_by(storable(holder)), states.c.id != storable(but))
-        )
+        others = (held_by(storable(holder)), states.c.id != storable(but))
         with reading(self._engine) as connection:
-            return connection.execute(others).scalar_one()
+            if self._scope is None:
+                return connection.execute(
+                    select(func.count()).select_from(states).where(*others)
+                ).scalar_one()
+            found = connection.execute(select(states.c.backend, states.c.key).where(*others))
+            return sum(map(self._shows, found))
 
     def find(
         self, *, ids: Sequence[str] = (), exact: str = "", fragment: str = "", limit: int = 20
@@ -166,8 +214,10 @@ class SqlBoard:
         with reading(self._engine) as connection:
             if exact:
                 wanted.update(connection.scalars(union_all(*_called(storable(exact)))))
-            worst = select(*LISTED).order_by(states.c.rank, states.c.place, states.c.id).limit(limit)
-            rows = [to_list_row(row) for row in connection.execute(worst.where(states.c.id.in_(wanted)))]
+            worst = select(*LISTED).order_by(states.c.rank, states.c.place, states.c.id)
+            worst = worst.limit(limit if self._scope is None else None)
+            found = filter(self._shows, connection.execute(worst.where(states.c.id.in_(wanted))))
+            rows = [to_list_row(row) for row in islice(found, limit)]
         if rows or not fragment.strip():
             return rows
         return self.page(Query(view="all", text=fragment, limit=limit)).rows
@@ -177,7 +227,10 @@ class SqlBoard:
         HISTORY_LIMIT of them.
         """
         lines = select(history.c.at, history.c.content, history.c.lock, history.c.holder).limit(limit)
+        key = select(states.c.backend, states.c.key).where(states.c.id == storable(state_id))
         with reading(self._engine) as connection:
+            if self._scope is not None and not any(map(self._shows, connection.execute(key))):
+                return []
             found = connection.execute(
                 lines.where(history.c.id == storable(state_id)).order_by(history.c.entry.desc())
             )
@@ -189,7 +242,17 @@ class SqlBoard:
     def reports(self) -> Sequence[BackendReport]:
         """The last report of each backend, by name."""
         with reading(self._engine) as connection:
-            return [report_from_text(text) for text in connection.scalars(_REPORTS)]
+            found = [report_from_text(text) for text in connection.scalars(_REPORTS)]
+            if self._scope is None:
+                return found
+            seen: Counter[str] = Counter()
+            for kind in self._kinds_within(connection):
+                seen[kind.backend] += kind.n
+        return [
+            report if prefixes == ("",) else replace(report, states=seen[report.backend], foreign_items=0)
+            for report in found
+            if (prefixes := prefixes_of(self._scope, report.backend))
+        ]
 
     def put(self, row: StateRow) -> int:
         """Replace one row and return the generation, which is new if the row differs from the stored one."""
@@ -198,22 +261,67 @@ class SqlBoard:
             writer.put([row])
             return writer.close()
 
-    def _listing(self, connection: Connection, query: Query) -> Listing:
-        sieve = Sieve.of(query, self._read_kinds(connection))
-        return Listing(connection, sieve, order_of(query.sort, descending=query.descending))
+    def _listing(self, connection: Connection, query: Query) -> Listing | Merged:
+        order = order_of(query.sort, descending=query.descending)
+        return listing_of(connection, self._sieves(connection, query), order)
+
+    def _sieves(self, connection: Connection, query: Query) -> list[Sieve]:
+        """One for each part of what may be seen, which no two share a key of."""
+        tally = self._tally(connection)
+        if self._scope is None:
+            return [Sieve.of(query, tally.kinds)]
+        reaches = self._reaches(connection, tally, self._scope)
+        return [Sieve.of(query, tally.kinds, reach) for reach in reaches]
 
     def _kinds(self) -> Sequence[Kind]:
         with reading(self._engine) as connection:
-            return self._read_kinds(connection)
+            return self._kinds_within(connection)
 
-    def _read_kinds(self, connection: Connection) -> Sequence[Kind]:
+    def _kinds_within(self, connection: Connection) -> Sequence[Kind]:
+        tally = self._tally(connection)
+        if self._scope is None:
+            return tally.kinds
+        return [kind for reach in self._reaches(connection, tally, self._scope) for kind in reach.kinds]
+
+    def _tally(self, connection: Connection) -> _Tally:
         """Read once per generation: nothing in the table changes without it."""
         generation = connection.execute(_GENERATION).scalar_one()
-        last, found = self._last_kinds
-        if generation != last:
-            found = tuple(Kind(*row) for row in connection.execute(_KINDS))
-            self._last_kinds = (generation, found)
+        found = self._kept.tally
+        if generation != found.generation:
+            kinds_now = tuple(Kind(*row) for row in connection.execute(_KINDS))
+            found = self._kept.tally = _Tally(generation, kinds_now)
         return found
+
+    def _reaches(self, connection: Connection, tally: _Tally, scope: Scope) -> tuple[Reach, ...]:
+        """Counted once per generation, too."""
+        generation, found = self._kept.reaches.get(scope, (-1, ()))
+        if generation != tally.generation:
+            found = _reach(connection, tally.kinds, scope)
+            if len(self._kept.reaches) >= _SCOPES:
+                self._kept.reaches.clear()
+            self._kept.reaches[scope] = (tally.generation, found)
+        return found
+
+    def _shows(self, row: Any) -> bool:
+        """Whether a row with a backend and a key may be seen."""
+        return self._scope is None or in_scope(self._scope, row.backend, row.key)
+
+
+def _reach(connection: Connection, all_kinds: Sequence[Kind], scope: Scope) -> tuple[Reach, ...]:
+    """The keys of the scope by what they start with, and how many have each kind."""
+    backends_of: defaultdict[str, set[str]] = defaultdict(set)
+    for backend in {kind.backend for kind in all_kinds}:
+        for prefix in prefixes_of(scope, backend):
+            backends_of[prefix].add(backend)
+    found = []
+    for prefix, names in sorted(backends_of.items()):
+        mine = tuple(kind for kind in all_kinds if kind.backend in names)
+        if prefix:
+            counted = connection.execute(within_reach(prefix, [kind.kind for kind in mine]))
+            numbers = {row.kind: row.n for row in counted}
+            mine = tuple(kind._replace(n=numbers[kind.kind]) for kind in mine)
+        found.append(Reach(prefix, mine))
+    return tuple(found)
 
 
 def _called(exact: str) -> Iterator[Select[tuple[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
@@ -44,11 +45,11 @@ class Listing:
         found = self._count() if sieve.total is None else sieve.total
         self.capped = sieve.total is None and found > COUNT_LIMIT
         self.total = COUNT_LIMIT if self.capped else found
-        self._few = sieve.few_kinds or (sieve.total is None and not self.capped) or self._sorts_soon()
+        self._few = sieve.few or (sieve.total is None and not self.capped) or self._sorts_soon()
 
-    def take(self, position: Position | None, limit: int, *, backward: bool) -> list[ListRow]:
+    def take(self, position: Position | None, limit: int | None, *, backward: bool) -> list[ListRow]:
         """Up to `limit` rows after (before) the position, or from the start (the end), in the listing's
-        order.
+        order; all of them where it is None.
         """
         found = [to_list_row(row) for row in self._read(position, limit, backward=backward)]
         return found[::-1] if backward else found
@@ -97,6 +98,44 @@ class Listing:
             if len(found) == limit:
                 break
         return found
+
+
+class Merged:
+    """Several listings that share an order and no row, read as one."""
+
+    def __init__(self, parts: Sequence[Listing], order: Order) -> None:
+        self.order, self._parts = order, parts
+        self.capped = any(part.capped for part in parts)
+        self.total = COUNT_LIMIT if self.capped else sum(part.total for part in parts)
+
+    def take(self, position: Position | None, limit: int | None, *, backward: bool) -> list[ListRow]:
+        """As `Listing.take`."""
+        rows = [row for part in self._parts for row in part.take(position, limit, backward=backward)]
+        placed = [(self.order.position(row), row) for row in rows]
+        found: list[ListRow] = []
+        for number, lane in enumerate(self.order.lanes):
+            mine = [(place.values, row) for place, row in placed if place.lane == number]
+            found += [row for _, row in sorted(mine, key=itemgetter(0), reverse=lane.falling)]
+        if limit is None:
+            return found
+        return found[max(0, len(found) - limit) :] if backward else found[:limit]
+
+    def nearest(self, position: Position, *, backward: bool) -> str:
+        """As `Listing.nearest`."""
+        found = self.take(position, 1, backward=backward)
+        return found[0].id if found else ""
+
+    def ids(self) -> list[str]:
+        """As `Listing.ids`."""
+        return [row.id for row in self.take(None, None, backward=False)]
+
+
+def listing_of(connection: Connection, sieves: Sequence[Sieve], order: Order) -> Listing | Merged:
+    """What the sieves let through; none of them may let through what another does."""
+    if len(sieves) > 1:
+        sieves = [sieve for sieve in sieves if sieve.most]
+    parts = [Listing(connection, sieve, order) for sieve in sieves]
+    return parts[0] if len(parts) == 1 else Merged(parts, order)
 
 
 class _Stretch(NamedTuple):
@@ -160,7 +199,7 @@ def _found(
     return chosen.order_by(*lane.ordering(states.c, backward=backward))
 
 
-def page_of(listing: Listing, after: str, limit: int) -> Page:
+def page_of(listing: Listing | Merged, after: str, limit: int) -> Page:
     """The page that the cursor `after` stands for, the first one where it is none of this order."""
     start = cursors.decode(listing.order, after)
     if start and start.backward:
@@ -177,7 +216,7 @@ def page_of(listing: Listing, after: str, limit: int) -> Page:
     return _page(listing, rows, before=bool(rows) and _has(listing, rows[0], backward=True), beyond=beyond)
 
 
-def _page(listing: Listing, rows: Sequence[ListRow], *, before: bool, beyond: bool) -> Page:
+def _page(listing: Listing | Merged, rows: Sequence[ListRow], *, before: bool, beyond: bool) -> Page:
     order = listing.order
     return Page(
         rows=rows,
@@ -188,5 +227,5 @@ def _page(listing: Listing, rows: Sequence[ListRow], *, before: bool, beyond: bo
     )
 
 
-def _has(listing: Listing, edge: ListRow, *, backward: bool) -> bool:
+def _has(listing: Listing | Merged, edge: ListRow, *, backward: bool) -> bool:
     return bool(listing.nearest(listing.order.position(edge), backward=backward))

@@ -11,7 +11,15 @@ from sqlalchemy import ColumnElement, Select, and_, func, literal_column, select
 
 from lockboard.adapters.store.order import Lane, Order
 from lockboard.adapters.store.rows import storable
-from lockboard.adapters.store.schema import FULL_TEXT, HAS_HOLDER, HEAD_LENGTH, PLACE_LENGTH, head, states
+from lockboard.adapters.store.schema import (
+    FULL_TEXT,
+    HAS_HOLDER,
+    HEAD_LENGTH,
+    PLACE_LENGTH,
+    head,
+    states,
+)
+from lockboard.adapters.store.schema import kinds as kinds_table
 from lockboard.domain.inventory import COUNT_LIMIT, Query, in_view
 
 WORD_LIMIT = 32
@@ -36,37 +44,66 @@ class Kind(NamedTuple):
     n: int
 
 
+class Reach(NamedTuple):
+    """Keys that somebody may see: those of some backends that start with a prefix, as shown.
+
+    kinds: of these backends; `n` says how many of the keys have each.
+    """
+
+    prefix: str
+    kinds: tuple[Kind, ...]
+
+    @property
+    def home(self) -> str:
+        """The backend, "" where there are several."""
+        names = {kind.backend for kind in self.kinds}
+        return names.pop() if len(names) == 1 else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Sieve:
-    """A query's filter.
+    """A query's filter, within what may be seen.
 
-    kinds: those it lets through, None for all. ranks: of these. most: how many rows they hold.
-    whole_backend: they are all of one backend's. prefix, holder, older_than (seconds since 1970), words: the
-    rest; "", None or () where not asked for.
+    kinds: those it lets through, None for all. ranks: of these. most: how many rows they hold within reach,
+    which is all that match but for what `prefix` asks beyond it (`narrowed`), `holder`, `older_than` and
+    `words`. among: how many they hold at all. whole_backend: they are all of one backend's. home: the one
+    backend that may be seen. prefix, holder, older_than (seconds since 1970), words: the rest; "", None or ()
+    where not asked for.
     """
 
     kinds: tuple[Kind, ...] | None
     ranks: tuple[int, ...]
     most: int
+    among: int
     backend: str
     whole_backend: bool
+    home: str
     prefix: str
+    narrowed: bool
     holder: str
     older_than: float | None
     words: tuple[str, ...]
 
     @classmethod
-    def of(cls, query: Query, kinds: Sequence[Kind]) -> Sieve:
-        """The filter of a query, given all kinds there are."""
-        passed = tuple(kind for kind in kinds if _passes(query, kind))
+    def of(cls, query: Query, kinds: Sequence[Kind], reach: Reach | None = None) -> Sieve:
+        """The filter of a query, given all kinds there are; of all keys, or of those within reach."""
+        asked, home = storable(query.prefix), reach.home if reach else ""
+        least = reach.prefix if reach else ""
+        meets = asked.startswith(least) or least.startswith(asked)
+        near = reach.kinds if reach else kinds
+        passed = tuple(kind for kind in near if meets and _passes(query, kind))
+        backend = home or storable(query.backend)
+        numbers = {kind.kind for kind in passed}
         return cls(
             kinds=None if len(passed) == len(kinds) else passed,
             ranks=tuple(sorted({kind.rank for kind in passed})),
             most=sum(kind.n for kind in passed),
-            backend=storable(query.backend),
-            whole_backend=bool(query.backend)
-            and len(passed) == sum(kind.backend == query.backend for kind in kinds),
-            prefix=storable(query.prefix),
+            among=sum(kind.n for kind in kinds if kind.kind in numbers),
+            backend=backend,
+            whole_backend=bool(backend) and len(passed) == sum(kind.backend == backend for kind in kinds),
+            home=home,
+            prefix=max(asked, least, key=len),
+            narrowed=len(asked) > len(least),
             holder=storable(query.holder),
             older_than=query.older_than.timestamp() if query.older_than else None,
             words=words_of(query.text),
@@ -75,13 +112,18 @@ class Sieve:
     @property
     def total(self) -> int | None:
         """How many rows match, where the counts alone say so."""
-        asked = self.prefix or self.holder or self.words or self.older_than is not None
+        asked = self.narrowed or self.holder or self.words or self.older_than is not None
         return None if asked and self.most else self.most
+
+    @property
+    def few(self) -> bool:
+        """Whether the counts say that few rows match."""
+        return self.few_kinds or (self.total is not None and bool(self.prefix) and self.most <= COUNT_LIMIT)
 
     @property
     def few_kinds(self) -> bool:
         """Whether the kinds alone leave few rows."""
-        return self.kinds is not None and self.most <= COUNT_LIMIT
+        return self.kinds is not None and self.among <= COUNT_LIMIT
 
     def find(self, columns: Sequence[ColumnElement[Any]], dialect: str) -> Select[Any]:
         """The matches, by way of the condition that few rows meet."""
@@ -133,11 +175,24 @@ class Sieve:
             found.append(kind.in_([kind.kind for kind in self.kinds]))
         if self.prefix:
             found.append(_starts(self.prefix, by_index=by_prefix))
+        if self.home and self.prefix and by_prefix:
+            found.append(states.c.backend == self.home)
         if self.holder:
             found.append(held_by(self.holder))
         if self.older_than is not None:
             found.append(states.c.locked_since < self.older_than)
         return [*found, *map(contains, self.words)]
+
+
+def within_reach(prefix: str, numbers: Sequence[int]) -> Select[Any]:
+    """How many rows of each `kind` start with the prefix: `n`. Each counted along the index of its kind."""
+    rows = select(func.count()).where(
+        states.c.kind == kinds_table.c.kind,
+        states.c.rank == kinds_table.c.rank,
+        _starts(prefix, by_index=True),
+    )
+    counted = select(kinds_table.c.kind, rows.scalar_subquery().label("n"))
+    return counted.where(kinds_table.c.kind.in_(numbers))
 
 
 def words_of(text: str) -> tuple[str, ...]:
