@@ -91,13 +91,18 @@ class Overload:
 
 
 class _Body:
-    """A body that says when it was sent, or given up: a server calls `close` in either case (PEP 3333)."""
+    """A body that says when it was sent, or given up: at its end, or when the server calls `close`, as it
+    does in either case (PEP 3333).
+    """
 
     def __init__(self, body: Iterable[bytes], sent: Callable[[], None]) -> None:
         self._body, self._sent, self._open = body, sent, True
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
+        try:
+            yield from self._body
+        finally:
+            self.close()
 
     def close(self) -> None:
         if not self._open:

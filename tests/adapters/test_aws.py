@@ -16,7 +16,16 @@ from botocore.exceptions import (
 )
 
 from lockboard import __version__
-from lockboard.adapters.aws import READ_FAILURES, Access, Clients, Meter, open_session, translate, unread
+from lockboard.adapters.aws import (
+    READ_FAILURES,
+    Access,
+    Clients,
+    Meter,
+    clean,
+    open_session,
+    translate,
+    unread,
+)
 from lockboard.adapters.s3 import S3States
 from lockboard.domain.errors import AccessDenied, ReadError, SettingsError, Throttled, Unreachable
 from lockboard.domain.model import StateObject, Unread
@@ -271,3 +280,39 @@ def test_a_meter_counts_a_client_given_twice_once() -> None:
         meter = Meter(now, client, client)
         client.list_objects_v2(Bucket="b")
         assert meter.requests.counts["list"] == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "needs a date. Authorization=AWS4-HMAC-SHA256 Credential=AKIAX/20261120/x, Signature=5ecre7",
+        "Authorization: AWS4-HMAC-SHA256 Signature=5ecre7",
+        "x-amz-security-token:5ecre7 was not expected",
+        "X-Amz-Signature = 5ecre7",
+        "x-amz-security-token=5ecre7",
+        "Signature=5ecre7",
+    ],
+)
+def test_of_a_request_that_aws_repeats_no_signature_and_no_token_is_kept(said: str) -> None:
+    assert "5ecre7" not in clean(said)
+    assert "(left out)" in clean(said)
+
+
+@pytest.mark.parametrize("said", ["The request signature we calculated does not match", "no authorization: "])
+def test_words_that_name_no_signature_stay(said: str) -> None:
+    assert clean(said) == said
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_a_body_that_is_not_of_the_service_is_no_message(status: int) -> None:
+    """botocore takes what it cannot read as DynamoDB's JSON for the message."""
+    page = Answer(status, b"<html>s3cret of whoever answered", {"Content-Type": "text/html"})
+    with stub_aws(lambda _: page) as stub:
+        client = stub.client("dynamodb")
+        with pytest.raises(ClientError) as found:
+            client.scan(TableName="t")
+    reason = translate(found.value, "dynamodb:Scan")
+
+    assert "s3cret" in str(found.value)
+    assert "s3cret" not in str(reason)
+    assert "not what this service writes" in str(reason)

@@ -126,7 +126,8 @@ def pages(row: StateRow, error: str) -> list[list[tuple[str, tuple[str, ...]]]]:
         report("dev-us"),
     ]
     SITE.clock.seconds += 1
-    return [skeleton(SITE.client.get(path).text) for path in ("/states?view=all", f"/s/{row.id}", "/health")]
+    paths = ("/states?view=all", f"/s/{row.id}", "/health")
+    return [skeleton(SITE.client.get(path, buffered=True).text) for path in paths]
 
 
 LOCKED = next(row for row in estate() if row.content == "digest_behind")
