@@ -7,13 +7,14 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from flask import Flask, Response, current_app, g, request
 from markupsafe import Markup, escape
 
-from lockboard.domain.access import EVERY_BACKEND, Permission, Scope
+from lockboard.domain.access import EVERY_BACKEND, Permission, Rights, Scope
 from lockboard.domain.audit import Audit
 from lockboard.domain.inventory import BackendReport, Board, StateRow
 from lockboard.domain.model import Backend
@@ -33,7 +34,7 @@ ROOMS = 64
 
 
 class SettingLine(NamedTuple):
-    """One setting in force. value: fit to show, secrets masked.  source: file, environment or default.  inner:
+    """One setting in force. value: fit to show, secrets masked.  source: file, environment, default.  inner:
     about people, so for administrators.
     """
 
@@ -103,10 +104,7 @@ class Desk:
         """Of who sent the request at hand."""
         found: Room | None = g.get("lockboard_room")
         if found is None:
-            rights = visitor().actor.rights
-            found = g.lockboard_room = self._room(
-                rights.scope(Permission.VIEW), rights.scope(Permission.AUDIT), me()
-            )
+            found = g.lockboard_room = self._room(*_sight(visitor().actor.rights))
         return found
 
     def _room(self, scope: Scope, audited: Scope, who: Me) -> Room:
@@ -197,16 +195,20 @@ class Me(NamedTuple):
 def me() -> Me:
     """Of who sent the request at hand; nobody on the page that asks for a sign-in."""
     found = known_visitor()
-    if found is None:
-        return Me()
-    rights = found.actor.rights
-    return Me(
+    return Me() if found is None else _sight(found.actor.rights)[2]
+
+
+@lru_cache(maxsize=256)
+def _sight(rights: Rights) -> tuple[Scope, Scope, Me]:
+    """What somebody with these rights sees of the states and of the log, and which pages they may open."""
+    who = Me(
         True,
         rights.somewhere(Permission.VIEW),
         rights.somewhere(Permission.AUDIT),
         rights.somewhere(Permission.ADMINISTER),
         rights.somewhere(Permission.ACT),
     )
+    return rights.scope(Permission.VIEW), rights.scope(Permission.AUDIT), who
 
 
 def render(template: str, **context: object) -> str:

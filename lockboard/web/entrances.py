@@ -21,7 +21,11 @@ RightsOf = Callable[[Identity], Rights | None]
 
 DEMO_COOKIE = "lockboard_demo"
 DEMO_ROLES = (Role.VIEWER, Role.OPERATOR, Role.AUDITOR)
-_AUTHORITY = {Role.OPERATOR: Grant(Role.OPERATOR, unlock_unsuspected=True, protected=True)}
+_AUTHORITY = {
+    Role.VIEWER: Rights((Grant(Role.VIEWER),)),
+    Role.OPERATOR: Rights((Grant(Role.OPERATOR, unlock_unsuspected=True, protected=True),)),
+    Role.AUDITOR: Rights((Grant(Role.AUDITOR),)),
+}
 
 
 def address() -> str:
@@ -44,8 +48,7 @@ class DemoEntrance:
 
     def visitor(self, now: datetime) -> Visitor | None:
         role = self.role()
-        rights = Rights((_AUTHORITY.get(role, Grant(role)),))
-        return Visitor(Actor(Person(f"demo-{role}", self.mode, address()), rights), self._csrf)
+        return Visitor(Actor(Person(f"demo-{role}", self.mode, address()), _AUTHORITY[role]), self._csrf)
 
     def role(self) -> Role:
         """The one chosen; the operator before anything was."""

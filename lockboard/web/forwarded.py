@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,7 @@ def _client(value: str) -> str:
     return str(found) if found else ""
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """None also for one with a zone (`fe80::1%eth0`), which may be any text."""
     try:

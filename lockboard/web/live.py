@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
@@ -25,6 +26,9 @@ WHO, CSRF = f"who-{secrets.token_hex(16)}", f"csrf-{secrets.token_hex(16)}"
 """Stand for the visitor's name and for the token of their forms: kept pages are shared by those who may see
 the same.
 """
+
+
+_MARKS = re.compile(f"({PLACEHOLDER}|{WHO}|{CSRF})")
 
 
 class Snapshot(NamedTuple):
@@ -83,17 +87,22 @@ def _snapshot(stamp: int, generation: int, reports: Sequence[BackendReport]) -> 
 
 
 class KeptPage(NamedTuple):
-    """A rendered page cut where the nonce goes, and the canonical URL of what it shows."""
+    """A rendered page cut where something goes that is not the same for everybody, and the canonical URL of
+    what it shows. marks: what goes between the parts, one fewer than these.
+    """
 
     parts: Sequence[bytes]
+    marks: Sequence[str]
     canonical: str
 
     def body(self, nonce: str, own: Mapping[str, str]) -> bytes:
         """own: what stands in for the placeholders that are the visitor's."""
-        made = nonce.encode("ascii").join(self.parts)
-        for mark, text in own.items():
-            made = made.replace(mark.encode("ascii"), text.encode("utf-8", "replace"))
-        return made
+        fill = {mark: text.encode("utf-8", "replace") for mark, text in own.items()}
+        fill[PLACEHOLDER] = nonce.encode("ascii")
+        pieces = [self.parts[0]]
+        for mark, part in zip(self.marks, self.parts[1:], strict=True):
+            pieces += (fill.get(mark, b""), part)
+        return b"".join(pieces)
 
 
 class Pages:
@@ -107,7 +116,9 @@ class Pages:
 
     def keep(self, key: Hashable, html: str, canonical: str) -> KeptPage:
         # Encoded piece by piece: all but the first is plain ASCII on most lists, which is far quicker.
-        page = KeptPage([part.encode("utf-8", "replace") for part in html.split(PLACEHOLDER)], canonical)
+        pieces = _MARKS.split(html)
+        parts = [part.encode("utf-8", "replace") for part in pieces[::2]]
+        page = KeptPage(parts, pieces[1::2], canonical)
         if len(self._kept) >= KEPT:
             self._kept.clear()
         self._kept[key] = page

@@ -45,18 +45,20 @@ def watch_requests(app: Flask, monotonic: Callable[[], float]) -> None:
     @app.after_request
     def say(answer: Response) -> Response:
         answer.headers.add(HEADER, logs.request_id() or "")
-        if answer.status_code < 500 and request.endpoint in _QUIET:
+        # Once: the proxy looks it up for every attribute.
+        asked = request._get_current_object()  # type: ignore[attr-defined]
+        if answer.status_code < 500 and asked.endpoint in _QUIET:
             return answer
         visitor = known_visitor()
         log.info(
             "request",
-            method=request.method[:16],
-            route=request.url_rule.rule if request.url_rule else None,
-            path=request.path[:LONGEST_PATH],
+            method=asked.method[:16],
+            route=asked.url_rule.rule if asked.url_rule else None,
+            path=asked.path[:LONGEST_PATH],
             status=answer.status_code,
-            milliseconds=round((monotonic() - request.environ[_BEGAN]) * 1000, 1),
+            milliseconds=round((monotonic() - asked.environ[_BEGAN]) * 1000, 1),
             person=visitor.actor.person.name if visitor else None,
-            address=request.remote_addr,
+            address=asked.remote_addr,
         )
         return answer
 
