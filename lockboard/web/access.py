@@ -235,7 +235,7 @@ def here() -> str:
     """
     if around := _page_around():
         return around
-    if request.method in ("GET", "HEAD") or request.blueprint == "recovery":
+    if request.method not in _CHANGING or request.blueprint == "recovery":
         return request.full_path.rstrip("?")
     return _PAGES.get(request.blueprint or "", "/").format(**(request.view_args or {}))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
 from flask import Blueprint, Response, abort, current_app, request
@@ -18,6 +19,7 @@ from lockboard.domain.errors import AccessDenied, LockboardError, ReadError
 from lockboard.domain.locks import LockStore
 from lockboard.domain.model import Action
 from lockboard.domain.plans import Refused, Wanted
+from lockboard.domain.signin import Waiting
 from lockboard.domain.text import shown, utc
 from lockboard.domain.undo import UNDO
 from lockboard.services.actions import (
@@ -51,6 +53,13 @@ _CODES = {
     Result.UNKNOWN: 504,
 }
 """Only what is as it was wanted is a success: scripts look at nothing else."""
+
+
+_OVER = {
+    Waiting.DECLINED: "was declined",
+    Waiting.WITHDRAWN: "was withdrawn",
+    Waiting.EXPIRED: "has expired: nobody approved it in time",
+}
 
 
 class _Fields(NamedTuple):
@@ -110,7 +119,8 @@ def blueprint(desk: Desk) -> Blueprint:
     def act(state_id: str) -> Response:
         actions, (token, form) = _ready(desk, state_id), _confirmed(_body())
         try:
-            return _answered(actions.perform(visitor().actor, state_id, token, form))
+            found = actions.perform(visitor().actor, state_id, token, form)
+            return _answered(_as_it_is_now(actions, found))
         except _FAILURES as error:
             return _failed(error)
         finally:
@@ -243,6 +253,17 @@ def _planned(desk: Desk, found: Prepared) -> Response:
             "state": served(found.row.document, now, None),
         }
     )
+
+
+def _as_it_is_now(actions: Actions, found: Answer) -> Answer:
+    """Of a request that waited when its token was sent before: it may be over, and nobody approved it."""
+    if found.waits is None or not found.replayed:
+        return found
+    asked = next((one for one in actions.requests(visitor().actor) if one.number == found.waits), None)
+    if asked is None or asked.state not in _OVER:
+        return found
+    text = f"Request {asked.number} {_OVER[asked.state]}. Nothing was done."
+    return replace(found, result=Result.REFUSED, message=text, waits=None)
 
 
 def _answered(found: Answer) -> Response:

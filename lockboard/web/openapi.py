@@ -463,8 +463,8 @@ def _act() -> _Schema:
         "operationId": "act",
         "tags": ["acting"],
         "summary": "Carry out the plan of a token, if nothing has changed since",
-        "description": "One token is good for one attempt. Sent again, it does nothing and answers what"
-        " became of the first: so it may be sent again whenever an answer was lost.",
+        "description": "One token is good for one attempt. Sent again after that, it changes nothing and"
+        " answers what became of it: so it may be sent again whenever an answer was lost.",
         "requestBody": _sent(_ref("ActionRequest"), {"unlock": {"value": example}}),
         "responses": {
             "200": _answer("`done`, or `no_change`: it was so already", told),

@@ -19,7 +19,7 @@ from typing import TextIO
 
 from flask import Flask
 
-from lockboard.adapters.store import SqlAudit
+from lockboard.adapters.store import SqlApiTokens, SqlAudit
 from lockboard.config import ActionSettings, BackendSettings, Settings
 from lockboard.domain.audit import AuditQuery, Record
 from lockboard.domain.keys import PROBE_KEY, state_id
@@ -29,7 +29,15 @@ from lockboard.services.recheck import Rechecker
 from lockboard.services.reconcile import Reconciler
 from lockboard.services.refresh import Refresher
 from lockboard.web.app import Services, build_app
-from lockboard.wiring import open_actions, open_audit, open_backends, open_store, person_at, places_of
+from lockboard.web.signin import demo_door
+from lockboard.wiring import (
+    open_actions,
+    open_audit,
+    open_backends,
+    open_people,
+    open_store,
+    places_of,
+)
 from tests.emulators import REGION, Emulator
 from tests.faults import FaultProxy, Seen
 from tests.recovery.page import OURS, Page, read_page
@@ -91,6 +99,7 @@ class House:
     settings: Settings
     app: Flask
     audit: SqlAudit
+    tokens: SqlApiTokens
     actions: Actions
     reconcile: Reconciler
     refresher: Refresher
@@ -378,6 +387,7 @@ def open_house(
     assert audit is not None
     acting = open_actions(settings, opened, board, audit, clock=clock, sleep=_nap)
     assert acting is not None
+    tokens = open_people(settings).tokens
     services = Services(
         board=board,
         backends={item.backend.name: item.backend for item in opened},
@@ -386,9 +396,11 @@ def open_house(
         clock=clock,
         refresh_every=settings.refresh.every,
         version="test",
-        who=person_at,
+        door=demo_door(SECRET, clock),
+        limited=False,
         audit=audit,
         actions=acting[0],
+        tokens=tokens,
     )
     return House(
         emulator=emulator,
@@ -396,6 +408,7 @@ def open_house(
         settings=settings,
         app=build_app(services),
         audit=audit,
+        tokens=tokens,
         actions=acting[0],
         reconcile=acting[1],
         refresher=opened[0].refresher(inventory),
