@@ -51,6 +51,7 @@ ANSWER_WITHIN = 40.0
 LOOK_EVERY = 0.1
 
 _SALT = "lockboard action"
+_ENDED = frozenset({"approval_declined", "approval_withdrawn", "approval_expired", "approval_void"})
 
 
 class UnknownState(LockboardError):
@@ -403,9 +404,11 @@ class Actions:
 
     def _recorded(self, outcome: Entry, deed: Deed) -> Record:
         try:
-            return self._audit.append(outcome)
-        except AlreadyRecorded:  # another replica took us for dead and has settled it
-            return next(r for r in self._audit.of_action(outcome.action_id) if r.entry.kind is Kind.OUTCOME)
+            try:
+                return self._audit.append(outcome)
+            except AlreadyRecorded:  # another replica took us for dead and has settled it
+                records = self._audit.of_action(outcome.action_id)
+                return next(record for record in records if record.entry.kind is Kind.OUTCOME)
         except AuditError as error:
             self._halted.set()
             raise Halted(
@@ -552,7 +555,7 @@ class Actions:
             StoreError, AuditError.
         """
         overdue = self._approvals.overdue(self._clock()) if self._approvals else ()
-        text = "Nobody approved it in time. Nothing was done."
+        text = "Nobody approved it in time."
         nobody = Actor(LOCKBOARD, NO_RIGHTS)
         return sum(self._settle(nobody, a, Waiting.EXPIRED, "approval_expired", text) for a in overdue)
 
@@ -683,6 +686,10 @@ class Actions:
         while True:
             records = self._audit.of_action(action_id)
             told = next((r for r in records if r.entry.kind in (Kind.OUTCOME, Kind.REFUSAL)), None)
+            ended = next((r for r in records if r.entry.action in _ENDED), None)
+            if ended is not None and told is None:
+                text = f"{ended.entry.message} Nothing was done."
+                return Answer(Result.REFUSED, text, action_id, ended.seq, replayed=True)
             waits = _waits(records)
             if waits is not None:
                 return Answer(

@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 from werkzeug.serving import make_server
 
+from lockboard.web.overload import RUNNING, WAITING
 from tests.faults import call
 from tests.recovery.conftest import NewHouse
 from tests.recovery.deeds import DEEDS
@@ -53,7 +54,7 @@ def sent(host: str, asking: Asking, start: threading.Barrier) -> tuple[int, str]
 
 
 @pytest.mark.parametrize("name", ["unlock both", "set the digest"])
-def test_fifty_submits_of_one_form_at_once_are_one_change_and_fifty_equal_answers(
+def test_fifty_submits_of_one_form_at_once_are_one_change_and_equal_answers_but_for_those_turned_away(
     house: House, name: str
 ) -> None:
     key, deed = house.key(), DEEDS[name]
@@ -65,8 +66,10 @@ def test_fifty_submits_of_one_form_at_once_are_one_change_and_fifty_equal_answer
     with served(house.app) as host, ThreadPoolExecutor(SUBMITS) as pool:
         answers = list(pool.map(lambda _: sent(host, asking, start), range(SUBMITS)))
 
-    assert len(set(answers)) == 1, set(answers)
-    assert answers[0][0] == 303
+    turned_away = answers.count((503, ""))
+    told = {answer for answer in answers if answer != (503, "")}
+    assert turned_away <= SUBMITS - RUNNING - WAITING
+    assert [status for status, _ in told] == [303], told
     assert deed.mended(key)
     assert len(key.writes()) == deed.writes
     assert len({action_of(seen) for seen in key.changes()}) == 1
