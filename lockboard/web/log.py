@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, request
+from flask import Flask, Response
+from flask.globals import request_ctx
 
 from lockboard import logs
 from lockboard.web.access import known_visitor
@@ -46,7 +47,7 @@ def watch_requests(app: Flask, monotonic: Callable[[], float]) -> None:
     def say(answer: Response) -> Response:
         answer.headers.add(HEADER, logs.request_id() or "")
         # Once: the proxy looks it up for every attribute.
-        asked = request._get_current_object()  # type: ignore[attr-defined]
+        asked = request_ctx.request
         if answer.status_code < 500 and asked.endpoint in _QUIET:
             return answer
         visitor = known_visitor()

@@ -119,8 +119,8 @@ def check(claims: Mapping[str, Any], alg: str, expected: Expected, now: datetime
 
 
 def identity_of(claims: Mapping[str, Any], name_claim: str, groups_claim: str) -> Identity:
-    """Whom checked claims are about. Where the provider does not say when they proved who they are (auth_time),
-    that is long ago: good to look, not to act.
+    """Whom checked claims are about. Where the provider does not say when they proved who they are
+    (auth_time), that is long ago: good to look, not to act.
     """
     proved = claims.get("auth_time", 0)
     return Identity(

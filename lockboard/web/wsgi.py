@@ -20,6 +20,7 @@ from lockboard.config import Settings, effective, load
 from lockboard.domain.access import Identity, Rights
 from lockboard.domain.audit import Audit
 from lockboard.domain.errors import SettingsError
+from lockboard.domain.ports import Clock
 from lockboard.domain.signin import FRESH, Accounts
 from lockboard.safety import require_safe
 from lockboard.services.actions import Actions
@@ -106,7 +107,7 @@ def _chores(people: People, actions: Actions | None) -> list[Callable[[], object
     ]
 
 
-def open_door(settings: Settings, people: People, audit: Audit | None) -> Doorkeeper:
+def open_door(settings: Settings, people: People, audit: Audit | None, clock: Clock = utc_now) -> Doorkeeper:
     """The way in that the settings choose. Nothing is sent yet.
 
     Raises:
@@ -121,7 +122,7 @@ def open_door(settings: Settings, people: People, audit: Audit | None) -> Doorke
     keeper = partial(
         Doorkeeper,
         secret=secret,
-        clock=utc_now,
+        clock=clock,
         note=note,
         sessions=people.sessions,
         cookie=cookie,
@@ -133,7 +134,7 @@ def open_door(settings: Settings, people: People, audit: Audit | None) -> Doorke
         return keeper(entrance, accounts=people.accounts)
     if mode == "oidc":
         client = _oidc_client(settings, f"{home}{CALLBACK}")
-        door = OidcDoor(client, secret=secret, attempts=people.attempts, clock=utc_now)
+        door = OidcDoor(client, secret=secret, attempts=people.attempts, clock=clock)
         entrance = SessionEntrance(mode, people.sessions, settings.auth.rights, cookie)
         return keeper(entrance, redirect_door=door)
     in_front = _header_door(settings)

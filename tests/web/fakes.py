@@ -521,6 +521,8 @@ def web(
     )
     clock, recheck = Ticking(), Recheck(board)
     door = always(clock=clock)
-    services = Services(board, backends, recheck, settings, clock, timedelta(seconds=15), "0.1.0", door, limited=False)
+    services = Services(
+        board, backends, recheck, settings, clock, timedelta(seconds=15), "0.1.0", door, limited=False
+    )
     app = build_app(services, trusted_hosts=hosts, monotonic=clock.monotonic)
     return Web(board, clock, recheck, with_own_forms(app))
