@@ -36,7 +36,8 @@ from lockboard.services.actions import Actions, Place
 from lockboard.services.recheck import Rechecker
 from lockboard.services.reconcile import DEAD_AFTER, Reconciler
 from lockboard.web.app import Services, build_app
-from lockboard.wiring import OpenBackend, open_audit, open_backends, open_store, person_at, places_of, utc_now
+from lockboard.web.signin import demo_door
+from lockboard.wiring import OpenBackend, open_audit, open_backends, open_store, places_of, utc_now
 from tests.databases import state_row
 from torture.fuse import Fuse, FusedAudit, FusedHands, FusedStates, FusedTable
 from torture.points import Spot, Where
@@ -48,6 +49,7 @@ SECRETS: Mapping[str, str] = {
 OUTPUT, HEADS = "output.log", "heads.jsonl"
 
 _TOKEN = re.compile(r'name="token" value="([^"]+)"')
+_CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 _OWN_PAGE = {"Host": "localhost", "Sec-Fetch-Site": "same-origin"}
 _REFUSED = 3
 """Exit status of a child that was not let act."""
@@ -101,7 +103,8 @@ def _join(settings: Settings, heads: Path) -> Joined:
         clock=utc_now,
         refresh_every=settings.refresh.every,
         version=__version__,
-        who=person_at,
+        door=demo_door(str(settings.secret_key), utc_now),
+        limited=False,
         audit=audit,
         actions=actions,
     )
@@ -209,13 +212,13 @@ def _act(joined: Joined, key: str, path: str, form: dict[str, str], spot: Spot, 
     joined.board.put(state_row(key, backend=backend, document={"raw_key": key}))
     client = joined.app.test_client()
     page = client.get(path, headers={"Host": "localhost"}).get_data(as_text=True)
-    token = _TOKEN.search(page)
-    if token is None:
+    token, csrf = _TOKEN.search(page), _CSRF.search(page)
+    if token is None or csrf is None:
         _tell(told, {"refused": " ".join(re.sub(r"<[^>]+>", " ", page).split())[:2000]})
         return _REFUSED
     os.read(waits, 1)
     joined.fuse.arm(spot)
-    answer = client.post(path, data={**form, "token": token[1]}, headers=_OWN_PAGE)
+    answer = client.post(path, data={**form, "token": token[1], "csrf": csrf[1]}, headers=_OWN_PAGE)
     sys.stdout.write(answer.get_data(as_text=True))
     _tell(told, {"answered": answer.status_code, "location": answer.headers.get("Location", "")})
     joined.fuse.reach(Where.ANSWER)
