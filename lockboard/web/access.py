@@ -143,6 +143,16 @@ def known_visitor() -> Visitor | None:
     return found
 
 
+def acts() -> None:
+    """From here on the request at hand may change something in AWS."""
+    g.lockboard_acts = True
+
+
+def began_to_act() -> bool:
+    """Whether an accident of the request at hand may have come after a change."""
+    return g.get("lockboard_acts") is True
+
+
 def may(permission: Permission, backend: str, key: str) -> bool:
     """Whether the visitor may do it to this key."""
     return visitor().actor.rights.may(permission, backend, key)

@@ -34,7 +34,7 @@ from lockboard.services.actions import (
     UnknownState,
 )
 from lockboard.services.documents import served
-from lockboard.web.access import may, visitor
+from lockboard.web.access import acts, may, visitor
 from lockboard.web.asked import asked
 from lockboard.web.audit_asked import asked_audit
 from lockboard.web.audit_exports import FORMATS, export
@@ -119,6 +119,7 @@ def blueprint(desk: Desk) -> Blueprint:
     def act(state_id: str) -> Response:
         actions, (token, form) = _ready(desk, state_id), _confirmed(_body())
         try:
+            acts()
             found = actions.perform(visitor().actor, state_id, token, form)
             return _answered(_as_it_is_now(actions, found))
         except _FAILURES as error:

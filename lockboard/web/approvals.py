@@ -13,7 +13,7 @@ from lockboard.domain.signin import Approval, Waiting
 from lockboard.domain.text import shown
 from lockboard.domain.undo import UNDO
 from lockboard.services.actions import Actions, NotPermitted, Review, UnknownState, whose
-from lockboard.web.access import visitor
+from lockboard.web.access import acts, visitor
 from lockboard.web.audit_rows import changes
 from lockboard.web.audit_words import action_title
 from lockboard.web.desk import Desk, answer, favicon, render
@@ -57,6 +57,7 @@ def blueprint(desk: Desk) -> Blueprint:
         actions, actor = _actions(desk), visitor().actor
         try:
             state_id = actions.asked(actor, number).state_id
+            acts()
             found = actions.approve(actor, number)
         except UnknownState as error:
             abort(404, str(error))

@@ -113,8 +113,9 @@ class HeaderEntrance:
     """What is in front of us says who sends each request (`alb`, `proxy`); a session adds an end and a form
     token.
 
-    A browser without a session gets one. One whose session is over has to be signed in anew in front of us:
-    that only the browser can ask for, so it is told to.
+    A browser without a session gets one; a program that reads the API keeps no cookie, so it needs none and
+    would be signed in with every request. A browser whose session is over has to be signed in anew in front
+    of us: that only the browser can ask for, so it is told to.
     """
 
     def __init__(
@@ -139,7 +140,10 @@ class HeaderEntrance:
         session = self._sessions.find(session_id, now) if session_id else None
         if session is None and session_id:
             return None
-        if session is None or _whose(session.identity) != _whose(identity):
+        mine = session is not None and _whose(session.identity) == _whose(identity)
+        if not mine and request.path.startswith("/api/"):
+            return Visitor(Actor(person_of(identity), rights, identity.signed_in_at))
+        if session is None or not mine:
             self._note("sign_in", person_of(identity), f"Signed in by {self.mode}.")
             if session is not None:
                 self._sessions.close(session_id)

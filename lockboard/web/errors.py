@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from lockboard.domain.audit import AuditError
 from lockboard.domain.errors import StoreError
 from lockboard.services.actions import Halted
+from lockboard.web.access import began_to_act
 from lockboard.web.asked import BadQuery
 from lockboard.web.desk import answer, favicon, render, wants_fragment
 
@@ -57,6 +58,7 @@ _NO_RECORD = (
 
 _OWN_WORDS = frozenset({400, 401, 403, 404, 409, 415})
 
+_NOTHING = "Lockboard's own database does not answer. Nothing was changed in AWS."
 _UNSURE = (
     "Whether something was changed in AWS is not known. Look at the state and at the audit log before you try"
     " again; the log of the server says what happened."
@@ -93,7 +95,7 @@ def set_up(app: Flask) -> None:
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
         app.logger.error("a request failed", exc_info=error)
-        return _answer(500, _unsure())
+        return _answer(500, _UNSURE if began_to_act() else "")
 
 
 def _said(error: HTTPException) -> str:
@@ -103,9 +105,10 @@ def _said(error: HTTPException) -> str:
 
 
 def _unsure() -> str:
-    """An accident in the middle of an action may have come after its change."""
-    acting = request.blueprint in ("recovery", "approvals") or request.endpoint == "api.act"
-    return _UNSURE if acting and request.method == "POST" else ""
+    """An accident in the middle of an action may have come after its change; one before it did not."""
+    if began_to_act():
+        return _UNSURE
+    return _NOTHING if request.method == "POST" else ""
 
 
 def _with_headers(made: Response, error: HTTPException) -> Response:

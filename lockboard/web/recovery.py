@@ -32,7 +32,7 @@ from lockboard.services.actions import (
     Prepared,
     UnknownState,
 )
-from lockboard.web.access import CSRF_FIELD, may, visitor
+from lockboard.web.access import CSRF_FIELD, acts, may, visitor
 from lockboard.web.asked import Asked, asked
 from lockboard.web.audit_rows import Change, changes
 from lockboard.web.desk import Desk, answer, favicon, render, render_region, wants_fragment
@@ -195,6 +195,7 @@ def _act(desk: Desk, errand: Errand) -> Response:
     if strange:
         return _say(errand, _stranger(strange[0]))
     form = Form(*(request.form.get(name, "") for name in Form._fields))
+    acts()
     try:
         found = desk.actions.perform(visitor().actor, errand.state_id, request.form.get("token", ""), form)
     except _FAILURES as error:

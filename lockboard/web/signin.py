@@ -12,6 +12,7 @@ from flask import Blueprint, Response, abort, current_app, g, redirect, request
 
 from lockboard.domain.access import EVERYTHING, Area, Grant, Identity, Permission, Rights, Role
 from lockboard.domain.audit import Person
+from lockboard.domain.people import is_name
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import FRESH, SESSION_IDLE, SESSION_LIFE, Accounts, Attempts, Sessions
 from lockboard.domain.text import shown, spoken_span
@@ -36,6 +37,7 @@ from lockboard.web.entrances import (
     noting,
     person_of,
 )
+from lockboard.web.limits import network
 from lockboard.web.passwords import password_is_right
 
 FAILURES = 5
@@ -186,7 +188,7 @@ def _checked(keeper: Doorkeeper, accounts: Accounts, name: str, password: str) -
     """None where it is not right, said alike and after the same work whatever was wrong with it."""
     now, attempts = keeper.clock(), keeper.attempts
     assert attempts is not None
-    counted = f"{name.casefold()[:200]}|{address()}"
+    counted = f"{name.casefold()[:200]}|{network(address())}"
     attempt = _counted(attempts, counted, now)
     account = accounts.find(name) if 0 < len(name) <= 64 else None
     tried = account is not None and not account.disabled and attempt <= FAILURES
@@ -196,7 +198,8 @@ def _checked(keeper: Doorkeeper, accounts: Accounts, name: str, password: str) -
         return Identity(account.subject, account.name, "local", frozenset(), now)
     if attempt <= FAILURES:
         last = "" if attempt < FAILURES else f" No further attempt is tried for {spoken_span(FAILED_WITHIN)}."
-        person = Person(shown(name, 64), "local", address())
+        # What no account can be called may be a password that was typed into the wrong field.
+        person = Person(name if is_name(name) else "", "local", address())
         keeper.note("sign_in_refused", person, f"A sign-in with this name failed.{last}")
     return None
 
