@@ -51,7 +51,12 @@ ANSWER_WITHIN = 40.0
 LOOK_EVERY = 0.1
 
 _SALT = "lockboard action"
-_ENDED = frozenset({"approval_declined", "approval_withdrawn", "approval_expired", "approval_void"})
+_ENDED: Mapping[Waiting, tuple[str, ...]] = {
+    Waiting.DECLINED: ("approval_declined", "approval_void"),
+    Waiting.WITHDRAWN: ("approval_withdrawn",),
+    Waiting.EXPIRED: ("approval_expired",),
+}
+"""The events that tell how a request ended."""
 
 
 class UnknownState(LockboardError):
@@ -460,10 +465,6 @@ class Actions:
         if self._is_second(asked, now):
             self._approvals.decide(asked.number, Waiting.WITHDRAWN, LOCKBOARD.name, now)
             return self._replayed(ticket.action_id)
-        earlier = [a for a in self._approvals.waiting(now) if a.action_id == ticket.action_id]
-        if earlier and earlier[0].number < asked.number:  # the same form, sent twice at once
-            self._approvals.decide(asked.number, Waiting.WITHDRAWN, LOCKBOARD.name, now)
-            return self._replayed(ticket.action_id)
         name = UNDO if undoes else ticket.wanted.action.value
         text = (
             f"Nothing was done yet: this key is protected, so a second person has to approve request"
@@ -525,7 +526,8 @@ class Actions:
         if not self._settle(actor, asked, Waiting.APPROVED, "approval_given", "Approved."):
             text = "Meanwhile somebody else decided this request, or its time ran out. This did nothing."
             return Answer(Result.REFUSED, text, asked.action_id)
-        return self._commit(requester, ticket, reading, found, form, undoes, facts)
+        answer = self._commit(requester, ticket, reading, found, form, undoes, facts)
+        return replace(answer, moved=False, prepared=None)  # a page to go on with would be the requester's
 
     def _require_permitted(
         self, actor: Actor, asked: Approval, ticket: _Ticket, reading: _Reading, undoes: Record | None
@@ -685,24 +687,9 @@ class Actions:
         until = self._monotonic() + ANSWER_WITHIN
         while True:
             records = self._audit.of_action(action_id)
-            told = next((r for r in records if r.entry.kind in (Kind.OUTCOME, Kind.REFUSAL)), None)
-            ended = next((r for r in records if r.entry.action in _ENDED), None)
-            if ended is not None and told is None:
-                text = f"{ended.entry.message} Nothing was done."
-                return Answer(Result.REFUSED, text, action_id, ended.seq, replayed=True)
-            waits = _waits(records)
-            if waits is not None:
-                return Answer(
-                    Result.NO_CHANGE,
-                    waits.entry.message,
-                    action_id,
-                    waits.seq,
-                    replayed=True,
-                    waits=int(waits.entry.facts["request"]),
-                )
-            if told:
-                result = Result(told.entry.result)
-                return Answer(result, told.entry.message, action_id, told.seq, replayed=True)
+            told = _told(records) or self._of_request(records)
+            if told is not None:
+                return told
             if self._monotonic() >= until:
                 text = (
                     "This was sent before, and its outcome is not recorded yet. Look at the audit log in"
@@ -712,6 +699,24 @@ class Actions:
                     Result.UNKNOWN, text, action_id, records[0].seq if records else None, replayed=True
                 )
             self._sleep(LOOK_EVERY)
+
+    def _of_request(self, records: Sequence[Record]) -> Answer | None:
+        """Where it waits for a second person, or waited until it was ended. The request itself says which:
+        an event in the log may be of somebody who was too late.
+        """
+        asked = _waits(records)
+        if asked is None or self._approvals is None:
+            return None
+        action_id, number = asked.entry.action_id, int(asked.entry.facts["request"])
+        kept = self._approvals.find(number)
+        if kept is not None and kept.state is Waiting.APPROVED:
+            return None
+        ended = next((r for r in records if kept and r.entry.action in _ENDED.get(kept.state, ())), None)
+        if ended is not None:
+            text = f"{ended.entry.message} Nothing was done."
+            return Answer(Result.REFUSED, text, action_id, ended.seq, replayed=True)
+        text = asked.entry.message
+        return Answer(Result.NO_CHANGE, text, action_id, asked.seq, replayed=True, waits=number)
 
     def _undoable(self, state_id: str, seq: int) -> Record:
         record = self._audit.record(seq)
@@ -784,6 +789,18 @@ def _ticket(asked: Approval) -> _Ticket:
         asked.fingerprint,
         asked.requested_at.timestamp(),
     )
+
+
+def _told(records: Sequence[Record]) -> Answer | None:
+    """What the log says became of an attempt: its outcome, or a refusal where it was never begun."""
+    kinds = {record.entry.kind: record for record in reversed(records)}
+    found = kinds.get(Kind.OUTCOME)
+    if found is None and Kind.INTENT not in kinds:
+        found = kinds.get(Kind.REFUSAL)
+    if found is None:
+        return None
+    entry = found.entry
+    return Answer(Result(entry.result), entry.message, entry.action_id, found.seq, replayed=True)
 
 
 def _waits(records: Sequence[Record]) -> Record | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from lockboard.domain.access import Actor, Grant, Rights, Role
 from lockboard.domain.audit import Person
 from lockboard.domain.bodies import read_body
 from lockboard.domain.digests import Attribute
@@ -17,6 +18,7 @@ from lockboard.domain.keys import LOCKFILE_SUFFIX, state_id
 from lockboard.domain.model import Action, Unread
 from lockboard.domain.plans import Wanted
 from lockboard.domain.ports import TableItem
+from lockboard.domain.signin import Approvals
 from lockboard.domain.writes import Hands, Receipt, Restorable, Sent
 from lockboard.services.actions import Actions, Answer, Form, Place, Prepared
 from lockboard.services.reconcile import Reconciler
@@ -24,6 +26,7 @@ from tests.services.fakes import Estate
 from tests.web.audit_fakes import FakeAudit
 
 KIM = Person("kim", "loopback", "127.0.0.1")
+ACTOR = Actor(KIM, Rights((Grant(Role.ADMINISTRATOR),)))
 FORM = Form(reason="the runner was killed", ticket="OPS-1")
 
 
@@ -56,7 +59,7 @@ WRITES = (
 class World:
     """An estate, its log, the actions on it and what reached AWS.
 
-    faults: by the name of the writer's method; each used once.
+    faults: by the name of the writer's method; each used once.  approvals: where protected keys wait.
     before: something to happen right before a write, by the same name, once.
     committed: every write that changed something, as (method, subject).
     """
@@ -69,6 +72,7 @@ class World:
     sent: list[str] = field(default_factory=list)
     dead: bool = False
     ids: int = 0
+    approvals: Approvals | None = None
 
     def __post_init__(self) -> None:
         self.audit = FakeAudit(self.estate.clock)
@@ -92,6 +96,7 @@ class World:
             sleep=self.estate.clock.pass_,
             new_id=lambda: str(uuid.UUID(int=self._next())),
             version="0.1.0",
+            approvals=self.approvals,
         )
         self.reconciler = Reconciler(self.audit, self.places, self.open, self.actions, self.estate.clock)
         return self.actions
@@ -106,13 +111,13 @@ class World:
     # ---- what a person does ----
 
     def look(self, key: str, wanted: Wanted) -> Prepared:
-        return self.actions.prepare(KIM, state_id(self.estate.name, key), wanted)
+        return self.actions.prepare(ACTOR, state_id(self.estate.name, key), wanted)
 
     def confirm(self, prepared: Prepared, **fields: str) -> Answer:
         """Submit the page with everything filled in that it asks for."""
         plan: Any = prepared.plan
         form = FORM._replace(confirm=plan.confirm, serial=plan.accept_serial)._replace(**fields)
-        return self.actions.perform(KIM, prepared.row.id, prepared.token, form)
+        return self.actions.perform(ACTOR, prepared.row.id, prepared.token, form)
 
     def act(self, key: str, action: Action, store: str = "", version: str = "") -> Answer:
         return self.confirm(self.look(key, Wanted(action, store, version)))

@@ -308,6 +308,8 @@ class FakeInventory:
 
     def neighbours(self, state_id: str, query: Query) -> tuple[str, str]:
         ids = ["", *(row.id for row in self.export(query)), ""]
+        if state_id not in ids:
+            return "", ""
         at = ids.index(state_id)
         return ids[at - 1], ids[at + 1]
 

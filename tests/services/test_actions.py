@@ -5,7 +5,7 @@ or the process dies.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from lockboard.domain.model import Action, Policy, Unread
 from lockboard.domain.plans import Plan, Refused, Wanted
 from lockboard.domain.ports import TableItem
 from lockboard.services.actions import BadToken, Form, Halted, UnknownState
-from tests.services.action_fakes import FORM, KIM, Fault, Killed, World
+from tests.services.action_fakes import ACTOR, FORM, KIM, Fault, Killed, World
 from tests.services.fakes import Estate, info_json, md5, state_body
 
 KEY = "team/vpc/terraform.tfstate"
@@ -327,13 +327,13 @@ def test_two_different_locks_are_released_one_at_a_time() -> None:
 def test_a_page_of_another_person_or_state_is_no_form_of_ours() -> None:
     world = stale()
     prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
-    other = KIM.__class__("eve", "loopback", "127.0.0.1")
+    other = replace(ACTOR, person=replace(KIM, name="eve"))
 
     for person, state, token in (
         (other, prepared.row.id, prepared.token),
-        (KIM, "0" * 16, prepared.token),
-        (KIM, prepared.row.id, prepared.token + "x"),
-        (KIM, prepared.row.id, ""),
+        (ACTOR, "0" * 16, prepared.token),
+        (ACTOR, prepared.row.id, prepared.token + "x"),
+        (ACTOR, prepared.row.id, ""),
     ):
         with pytest.raises(BadToken):
             world.actions.perform(person, state, token, FORM)
@@ -342,7 +342,7 @@ def test_a_page_of_another_person_or_state_is_no_form_of_ours() -> None:
 
 def test_a_state_that_nobody_knows_has_no_page() -> None:
     with pytest.raises(UnknownState):
-        stale().actions.prepare(KIM, "0" * 16, Wanted(Action.FORCE_UNLOCK))
+        stale().actions.prepare(ACTOR, "0" * 16, Wanted(Action.FORCE_UNLOCK))
 
 
 def test_a_page_older_than_two_minutes_is_refused_and_shown_anew() -> None:
@@ -377,7 +377,7 @@ def test_a_field_that_is_not_as_it_must_be_stops_it_before_anything_is_recorded(
     settle(world)
     prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
 
-    answer = world.actions.perform(KIM, prepared.row.id, prepared.token, form)
+    answer = world.actions.perform(ACTOR, prepared.row.id, prepared.token, form)
 
     assert [problem.field for problem in answer.problems] == [field]
     assert not world.committed
@@ -801,7 +801,7 @@ def test_an_intent_is_left_open_while_aws_cannot_be_read() -> None:
 
 def undo(world: World, seq: int | None) -> Any:
     assert seq is not None
-    return world.actions.prepare_undo(KIM, state_id("dev", KEY), seq)
+    return world.actions.prepare_undo(ACTOR, state_id("dev", KEY), seq)
 
 
 def test_a_removed_lock_is_put_back_byte_for_byte() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from lockboard.domain.model import Content, Effect, LockStatus
 from lockboard.web.prefs import Preferences, from_cookie
+from tests.web.entrances import CSRF
 from tests.web.fakes import NOW, report, web
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
@@ -198,7 +199,7 @@ def test_everything_can_be_reached_and_done_without_a_script() -> None:
     fields = dict(re.findall(r'name="([^"]+)" value="([^"]*)"', form[2]))
     done = client.post(form[1], data=fields, headers=OWN)
 
-    assert fields == {"view": "all", "q": "iam"}
+    assert fields == {"view": "all", "q": "iam", "csrf": CSRF}
     assert client.get(done.headers["Location"]).status_code == 200
     assert len(site.recheck.asked) == 1
 

@@ -22,6 +22,7 @@ from lockboard.services.actions import Answer, BadToken, Form, Halted, UnknownSt
 from lockboard.web.app import Services, build_app
 from lockboard.web.ways import way_to
 from tests.web.audit_fakes import KIM, FakeAudit
+from tests.web.entrances import always, with_own_forms
 from tests.web.fake_actions import UNLOCK, FakeActions
 from tests.web.fakes import (
     BACKENDS,
@@ -118,11 +119,12 @@ def acting(*, switched_on: bool = True) -> Site:
         clock,
         timedelta(seconds=15),
         "0.1.0",
-        who=lambda address: replace(KIM, address=address),
+        always(KIM.name, KIM.method, clock=clock),
+        limited=False,
         audit=log,
         actions=actions.as_actions() if switched_on else None,
     )
-    app = build_app(services, monotonic=clock.monotonic)
+    app = with_own_forms(build_app(services, monotonic=clock.monotonic))
     return Site(board, log, actions, app.test_client())
 
 
@@ -383,7 +385,7 @@ def test_a_confirmed_deed_is_done_once_and_leads_to_the_state_with_its_outcome(
     (sent,) = site.actions.sent
     assert (answer.status_code, answer.headers["Location"]) == (303, f"/s/{sent.state_id}?done=1")
     assert sent.form == Form(WHY, "OPS-7", fields.get("confirm", ""), "")
-    assert sent.person == Person("kim", "loopback", "127.0.0.1")
+    assert sent.actor.person == Person("kim", "loopback", "127.0.0.1")
     assert site.log.records[0].entry.reason == WHY
 
 
