@@ -113,7 +113,7 @@
   addEventListener("htmx:after:request", (e) => {
     const { sourceElement: from, response } = e.detail.ctx;
     if (from.id === "deed") {
-      if (response.status >= 400 && !response.headers.get("Lockboard-Answer")) { e.preventDefault(); lost(); }
+      if (response.status >= 400 && !response.headers.get("Lockboard-Answer") && !response.headers.get("HX-Redirect")) { e.preventDefault(); lost(); }
       return;
     }
     const ours = from.id === "pulse" || from.id === "region";

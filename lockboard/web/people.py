@@ -53,7 +53,8 @@ def blueprint(desk: Desk, keeper: Doorkeeper, tokens: ApiTokens | None) -> Bluep
         _note(_log(desk), "token_added", f"API token {name}: {spoken_grants([grant])}.", facts)
         secret, _ = tokens.add(name, owner, [grant], now, now + timedelta(days=days))
         context = people_page(desk, keeper, tokens)
-        return answer(render("people/people.html", **{**context, "secret": secret, "secret_name": name}))
+        told = {"secret": secret, "secret_name": name, "form": {}}
+        return answer(render("people/people.html", **{**context, **told}))
 
     @pages.post("/people/tokens/<int:number>/revoke")
     def revoke_token(number: int) -> Response:

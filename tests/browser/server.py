@@ -9,21 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from flask import Flask
 from sqlalchemy import inspect, text
 from werkzeug.serving import make_server
 
 from lockboard.adapters.store import SqlBoard, SqlInventory, migrate, open_engine
-from lockboard.domain.audit import Audit, Person
+from lockboard.domain.audit import Audit
 from lockboard.domain.inventory import BackendReport, Changes, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.text import utc
 from lockboard.web.app import Services, SettingLine, build_app
 from tests.browser.estate import NOW, Seen
+from tests.web.entrances import always
 from tests.web.fake_actions import FakeActions
 
 if TYPE_CHECKING:
@@ -155,7 +156,25 @@ class Clock:
         return self.now
 
 
-class Lab:
+class Served:
+    """An application on a port of its own, behind a gate."""
+
+    def __init__(self, app: Flask) -> None:
+        self.gate = Gate(app.wsgi_app)
+        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+        self._server = make_server("127.0.0.1", 0, self.gate, threaded=True)
+        self._server.daemon_threads = True  # type: ignore[attr-defined]
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Lab(Served):
     """A dashboard over one estate, with the handles a test turns."""
 
     def __init__(
@@ -186,24 +205,14 @@ class Lab:
             self.clock,
             timedelta(seconds=15),
             "0.1.0",
-            who=partial(Person, "kim", "loopback"),
+            always(clock=self.clock),
             audit=kept,
             actions=self.actions.as_actions() if self.actions else None,
+            limited=False,
         )
         seconds = count()  # every look at the store is a fresh one
         app = build_app(services, monotonic=lambda: float(next(seconds)))
-        self.gate = Gate(app.wsgi_app)
-        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-        self._server = make_server("127.0.0.1", 0, self.gate, threaded=True)
-        self._server.daemon_threads = True  # type: ignore[attr-defined]
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(app)
 
     def restore(self) -> None:
         """The estate as it was at first; the generation goes on."""
