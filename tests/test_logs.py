@@ -22,7 +22,7 @@ from lockboard import logs
 from lockboard.domain.access import Actor, Rights
 from lockboard.domain.audit import Person
 from lockboard.domain.errors import StoreError
-from lockboard.web.access import Visitor
+from lockboard.web.access import Visitor, acts
 from lockboard.web.log import watch_requests
 
 TEXTS = (
@@ -302,6 +302,16 @@ def test_one_request_leaves_nothing_for_the_next_line(stream: io.StringIO) -> No
     logs.get("web").warning("afterwards")
     assert "request_id" not in said(stream)[-1]
     assert "action_id" not in said(stream)[-1]
+
+
+def test_what_is_said_while_an_action_is_carried_out_has_its_id(stream: io.StringIO) -> None:
+    with Flask("any").test_request_context("/"):
+        acts("5f0c0000-0000-4000-8000-000000000001")
+        logs.get("here").info("said")
+        acts("")
+        logs.get("here").info("said")
+
+    assert [line.get("action_id") for line in said(stream)] == ["5f0c0000-0000-4000-8000-000000000001", None]
 
 
 def test_every_request_has_a_number_of_its_own(stream: io.StringIO) -> None:

@@ -730,6 +730,13 @@ class Actions:
         text: str = self._signer.dumps([*ticket[:3], [*_fields(ticket.wanted)], *ticket[4:]])
         return text
 
+    def action_id(self, token: str) -> str:
+        """Of the attempt that the form with this token is for; "" where the token is not ours."""
+        try:
+            return str(self._signer.loads(token)[0])
+        except (BadSignature, LookupError, TypeError):
+            return ""
+
     def _opened(self, token: str, person: Person, state_id: str) -> _Ticket:
         try:
             action_id, state, name, (action, store, version), undoes, print_, issued = self._signer.loads(

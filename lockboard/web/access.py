@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from flask import Flask, Response, abort, g, request
 
+from lockboard import logs
 from lockboard.domain.access import Actor, Permission
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import FRESH
@@ -143,9 +144,10 @@ def known_visitor() -> Visitor | None:
     return found
 
 
-def acts() -> None:
-    """From here on the request at hand may change something in AWS."""
+def acts(action_id: str) -> None:
+    """From here on the request at hand may change something in AWS; what it logs belongs to this action."""
     g.lockboard_acts = True
+    logs.bind_action(action_id or None)
 
 
 def began_to_act() -> bool:

@@ -119,7 +119,7 @@ def blueprint(desk: Desk) -> Blueprint:
     def act(state_id: str) -> Response:
         actions, (token, form) = _ready(desk, state_id), _confirmed(_body())
         try:
-            acts()
+            acts(actions.action_id(token))
             found = actions.perform(visitor().actor, state_id, token, form)
             return _answered(_as_it_is_now(actions, found))
         except _FAILURES as error:

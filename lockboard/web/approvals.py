@@ -56,8 +56,8 @@ def blueprint(desk: Desk) -> Blueprint:
     def approve(number: int) -> Response:
         actions, actor = _actions(desk), visitor().actor
         try:
-            state_id = actions.asked(actor, number).state_id
-            acts()
+            asked = actions.asked(actor, number)
+            acts(asked.action_id)
             found = actions.approve(actor, number)
         except UnknownState as error:
             abort(404, str(error))
@@ -69,7 +69,7 @@ def blueprint(desk: Desk) -> Blueprint:
             desk.forget()
         if found.record is None:
             return _see_other(f"/approvals/{number}")
-        return _see_other(f"/s/{state_id}?done={found.record}")
+        return _see_other(f"/s/{asked.state_id}?done={found.record}")
 
     @pages.post("/approvals/<int:number>/decline")
     def decline(number: int) -> Response:

@@ -195,9 +195,10 @@ def _act(desk: Desk, errand: Errand) -> Response:
     if strange:
         return _say(errand, _stranger(strange[0]))
     form = Form(*(request.form.get(name, "") for name in Form._fields))
-    acts()
+    token = request.form.get("token", "")
+    acts(desk.actions.action_id(token))
     try:
-        found = desk.actions.perform(visitor().actor, errand.state_id, request.form.get("token", ""), form)
+        found = desk.actions.perform(visitor().actor, errand.state_id, token, form)
     except _FAILURES as error:
         return _failed(errand, error)
     finally:

@@ -340,6 +340,14 @@ def test_a_page_of_another_person_or_state_is_no_form_of_ours() -> None:
     assert not world.committed
 
 
+def test_a_form_tells_which_attempt_it_is_for_and_a_made_up_one_does_not() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+
+    assert world.actions.action_id(prepared.token) == world.confirm(prepared).action_id
+    assert [world.actions.action_id(token) for token in ("", "x.y", prepared.token + "x")] == ["", "", ""]
+
+
 def test_a_state_that_nobody_knows_has_no_page() -> None:
     with pytest.raises(UnknownState):
         stale().actions.prepare(ACTOR, "0" * 16, Wanted(Action.FORCE_UNLOCK))

@@ -79,6 +79,9 @@ class FakeActions:
         plan = undo_plan(record, self._situation(state_id))
         return replace(self._page(state_id, plan), undoes=seq)
 
+    def action_id(self, token: str) -> str:
+        return ""
+
     def perform(self, actor: Actor, state_id: str, token: str, form: Form) -> Answer:
         self.sent.append(Sent(actor, state_id, token, form))
         if self.error is not None:
