@@ -225,7 +225,8 @@ def site(migrated: str, tmp_path: Path) -> Iterator[Site]:
     found = Site(None, clock, FailingAudit(audit), head.seq if head else 0, tmp_path, migrated, engine)  # type: ignore[arg-type]
     found.people = open_people(found.settings())
     yield found
-    engine.dispose()
+    for used in (engine, audit._engine, *(store._engine for store in found.people)):
+        used.dispose()
 
 
 @pytest.fixture
