@@ -23,7 +23,7 @@ from tests.web.audit_fakes import FakeAudit, lock, plan, uuid
 
 pytestmark = pytest.mark.browser
 
-COUNT = 200
+COUNT = 100
 PAYLOADS = sample(COUNT)
 HARMLESS = (
     "x",

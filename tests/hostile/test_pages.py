@@ -131,7 +131,7 @@ def test_the_page_of_every_state_is_made_of_the_same_whatever_its_texts(world: W
         kind = f"detail {at}"
         world.learn(kind, [f"/s/{ids_of(rows)[at]}" for rows in world.harmless])
         for number, (payload, rows) in enumerate(world.hostile.items()):
-            if at == 2 and number % 4:
+            if number % (1, 2, 4)[at]:
                 continue
             if world.strange(kind, f"/s/{ids_of(rows)[at]}"):
                 strange.append((at, payload.family, payload.text[:80]))
@@ -240,7 +240,7 @@ def test_the_page_that_asks_is_made_of_the_same_whatever_the_texts(world: World)
         kind = f"confirm {at}"
         world.learn(kind, [way(rows, at) for rows in world.harmless])
         for number, (payload, rows) in enumerate(world.hostile.items()):
-            if number % 8 == 0 and world.strange(kind, way(rows, at)):
+            if number % 16 == 0 and world.strange(kind, way(rows, at)):
                 strange.append((at, payload.family, payload.text[:80]))
     assert strange == []
 
