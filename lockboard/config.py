@@ -394,9 +394,9 @@ class Settings(BaseSettings):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The names that requests may carry: of loopback, of the public address and those listed."""
+        """Names that requests may carry besides loopback's: of the public address and those listed."""
         own = urlsplit(self.web.public_url).hostname if self.web.public_url else None
-        return (*LOOPBACK, *((own,) if own else ()), *self.web.trusted_hosts)
+        return (*((own,) if own else ()), *self.web.trusted_hosts)
 
     @property
     def in_front(self) -> tuple[str, ...]:
@@ -408,9 +408,6 @@ class Settings(BaseSettings):
     def secure(self) -> bool:
         """Whether people come by https."""
         return (self.web.public_url or "").startswith("https://")
-
-
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def default_folder() -> Path:

@@ -47,6 +47,11 @@ class StateRow:
     memo: str
     document: Mapping[str, object]
 
+    @property
+    def raw_key(self) -> str:
+        """The key as S3 has it, which rules are held against; `key` in a row that does not tell."""
+        return str(self.document.get("raw_key", self.key))
+
 
 class Known(NamedTuple):
     """What the refresher loads of a stored row when it starts."""

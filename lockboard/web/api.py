@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
 from flask import Blueprint, Response, abort, current_app, request
 
 from lockboard.domain.access import Permission
-from lockboard.domain.audit import Audit, AuditError, Result
+from lockboard.domain.audit import AuditError, Result
 from lockboard.domain.errors import AccessDenied, LockboardError, ReadError
 from lockboard.domain.locks import LockStore
 from lockboard.domain.model import Action
 from lockboard.domain.plans import Refused, Wanted
-from lockboard.domain.signin import Waiting
 from lockboard.domain.text import shown, utc
 from lockboard.domain.undo import UNDO
 from lockboard.services.actions import (
@@ -36,15 +34,13 @@ from lockboard.services.actions import (
 from lockboard.services.documents import served
 from lockboard.web.access import acts, may, visitor
 from lockboard.web.asked import asked
-from lockboard.web.audit_asked import asked_audit
-from lockboard.web.audit_exports import FORMATS, export
+from lockboard.web.audit import export
 from lockboard.web.desk import Desk
 from lockboard.web.detail import known_row
 from lockboard.web.exports import as_json
 from lockboard.web.openapi import LARGEST_RECORD, LONGEST_VERSION, document
 
 _FAILURES = (BadToken, NotPermitted, UnknownState, ReadError, AuditError)
-_ABROAD = ("cross-site", "same-site")
 _CODES = {
     Result.DONE: 200,
     Result.NO_CHANGE: 200,
@@ -53,13 +49,6 @@ _CODES = {
     Result.UNKNOWN: 504,
 }
 """Only what is as it was wanted is a success: scripts look at nothing else."""
-
-
-_OVER = {
-    Waiting.DECLINED: "was declined",
-    Waiting.WITHDRAWN: "was withdrawn",
-    Waiting.EXPIRED: "has expired: nobody approved it in time",
-}
 
 
 class _Fields(NamedTuple):
@@ -105,7 +94,7 @@ def blueprint(desk: Desk) -> Blueprint:
 
     @pages.get("/audit")
     def audit() -> Response:
-        return _exported(desk.audit)
+        return export(desk, "jsonl")
 
     @pages.post("/states/<state_id>/plans")
     def plan(state_id: str) -> Response:
@@ -121,7 +110,7 @@ def blueprint(desk: Desk) -> Blueprint:
         try:
             acts(actions.action_id(token))
             found = actions.perform(visitor().actor, state_id, token, form)
-            return _answered(_as_it_is_now(actions, found))
+            return _answered(found)
         except _FAILURES as error:
             return _failed(error)
         finally:
@@ -130,24 +119,12 @@ def blueprint(desk: Desk) -> Blueprint:
     return pages
 
 
-def _exported(audit: Audit | None) -> Response:
-    """Recorded, like an export by a person: so it is nothing that a page elsewhere may begin."""
-    if audit is None:
-        abort(404, "No audit log is kept: LOCKBOARD_AUDIT_KEY is not set.")
-    wanted = asked_audit(request.args)
-    if request.headers.get("Sec-Fetch-Site") in _ABROAD:
-        abort(403, "An export is recorded, so it does not start on another site's page.")
-    if request.method == "HEAD":
-        return Response(content_type=FORMATS["jsonl"])
-    return export(audit, wanted, visitor().actor.person, "jsonl")
-
-
 def _ready(desk: Desk, state_id: str) -> Actions:
     """Where the visitor may act on this key at all."""
     row = known_row(desk, state_id)
     if desk.actions is None:
         abort(403, "Actions are switched off: this Lockboard only reads. Nothing was done.")
-    if not may(Permission.ACT, row.backend, str(row.document.get("raw_key", row.key))):
+    if not may(Permission.ACT, row.backend, row.raw_key):
         abort(403, "You may look at this state, but not act on it. Nothing was done.")
     return desk.actions
 
@@ -254,17 +231,6 @@ def _planned(desk: Desk, found: Prepared) -> Response:
             "state": served(found.row.document, now, None),
         }
     )
-
-
-def _as_it_is_now(actions: Actions, found: Answer) -> Answer:
-    """Of a request that waited when its token was sent before: it may be over, and nobody approved it."""
-    if found.waits is None or not found.replayed:
-        return found
-    asked = next((one for one in actions.requests(visitor().actor) if one.number == found.waits), None)
-    if asked is None or asked.state not in _OVER:
-        return found
-    text = f"Request {asked.number} {_OVER[asked.state]}. Nothing was done."
-    return replace(found, result=Result.REFUSED, message=text, waits=None)
 
 
 def _answered(found: Answer) -> Response:

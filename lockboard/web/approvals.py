@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, abort, redirect
+from flask import Blueprint, Response, abort
 
 from lockboard.domain.audit import Person
 from lockboard.domain.errors import ReadError
@@ -16,7 +16,7 @@ from lockboard.services.actions import Actions, NotPermitted, Review, UnknownSta
 from lockboard.web.access import acts, visitor
 from lockboard.web.audit_rows import changes
 from lockboard.web.audit_words import action_title
-from lockboard.web.desk import Desk, answer, favicon, render
+from lockboard.web.desk import Desk, answer, frame, render, see_other
 from lockboard.web.marks import Mark
 from lockboard.web.times import Times
 
@@ -39,7 +39,7 @@ def blueprint(desk: Desk) -> Blueprint:
         found = desk.actions.requests(actor) if desk.actions else ()
         rows = [_line(asked, times, actor.person) for asked in found]
         return answer(
-            render("approvals/log.html", **_frame("Approvals"), rows=rows, acts=desk.actions is not None)
+            render("approvals/log.html", **frame("Approvals"), rows=rows, acts=desk.actions is not None)
         )
 
     @pages.get("/approvals/<int:number>")
@@ -68,8 +68,8 @@ def blueprint(desk: Desk) -> Blueprint:
         finally:
             desk.forget()
         if found.record is None:
-            return _see_other(f"/approvals/{number}")
-        return _see_other(f"/s/{asked.state_id}?done={found.record}")
+            return see_other(f"/approvals/{number}")
+        return see_other(f"/s/{asked.state_id}?done={found.record}")
 
     @pages.post("/approvals/<int:number>/decline")
     def decline(number: int) -> Response:
@@ -77,7 +77,7 @@ def blueprint(desk: Desk) -> Blueprint:
             _actions(desk).decline(visitor().actor, number)
         except UnknownState as error:
             abort(404, str(error))
-        return _see_other(f"/approvals/{number}")
+        return see_other(f"/approvals/{number}")
 
     return pages
 
@@ -90,7 +90,7 @@ def ask_page(desk: Desk, review: Review) -> dict[str, Any]:
     mine = whose(actor.person) == whose(Person(*asked.requester))
     live = asked.state is Waiting.WAITING and times.now < asked.expires_at
     return {
-        **_frame(f"Request {asked.number}"),
+        **frame(f"Request {asked.number}"),
         "asked": asked,
         "line": _line(asked, times, actor.person),
         "mine": mine,
@@ -131,20 +131,10 @@ def _unread(number: int, error: ReadError) -> Response:
     """Nothing can be approved that cannot be looked at."""
     words = f"Nothing was done: AWS could not be read. {str(error).rstrip('.')}."
     context = {"code": 502, "heading": f"Request {number} cannot be looked at now", "words": words}
-    return answer(render("error.html", **_frame(f"Request {number}"), **context), 502)
+    return answer(render("error.html", **frame(f"Request {number}"), **context), 502)
 
 
 def _actions(desk: Desk) -> Actions:
     if desk.actions is None:
         abort(404, "Actions are switched off here, so nothing waits for anybody.")
     return desk.actions
-
-
-def _frame(title: str) -> dict[str, object]:
-    return {"title": f"{title} · Lockboard", "icon": favicon(0), "attention": None, "health": None}
-
-
-def _see_other(url: str) -> Response:
-    found = redirect(url, 303)
-    assert isinstance(found, Response)
-    return found

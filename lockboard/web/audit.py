@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from flask import Blueprint, Response, abort, redirect, request
+from flask import Blueprint, Response, abort, request
 
 from lockboard.domain.access import Permission
 from lockboard.domain.audit import (
@@ -52,7 +52,7 @@ from lockboard.web.audit_words import (
     day_words,
 )
 from lockboard.web.board import Choice, Empty
-from lockboard.web.desk import Desk, answer, favicon, render
+from lockboard.web.desk import Desk, answer, frame, render, see_other
 from lockboard.web.times import NEVER, Moment, Times
 from lockboard.web.ways import way_to
 
@@ -122,7 +122,7 @@ def blueprint(desk: Desk) -> Blueprint:
             return answer(_nothing_kept())
         wanted = asked_audit(request.args)
         if any(not value for name, value in request.args.items() if name in NAMES):
-            return _see_other(wanted.url())  # a form sends empty fields, too
+            return see_other(wanted.url())  # a form sends empty fields, too
         return answer(render("audit/log.html", **log_page(desk, desk.audit, wanted)))
 
     @pages.get("/audit/<int:seq>")
@@ -138,11 +138,11 @@ def blueprint(desk: Desk) -> Blueprint:
 
     @pages.get("/audit.csv")
     def as_csv() -> Response:
-        return _export(desk, "csv")
+        return export(desk, "csv")
 
     @pages.get("/audit.jsonl")
     def as_jsonl() -> Response:
-        return _export(desk, "jsonl")
+        return export(desk, "jsonl")
 
     @pages.post("/audit/verify")
     def verify() -> Response:
@@ -154,7 +154,7 @@ def blueprint(desk: Desk) -> Blueprint:
         finally:
             checking.release()
         _note(audit, _verified(found, visitor().actor.person), broken=not found.ok)
-        return _see_other("/audit#chain")
+        return see_other("/audit#chain")
 
     return pages
 
@@ -172,7 +172,7 @@ def log_page(desk: Desk, audit: Audit, wanted: AskedAudit) -> dict[str, object]:
     times = desk.times()
     page, first, pending = audit.page(wanted.query(AuditQuery().limit)), audit.first(), audit.open_intents()
     return {
-        **_frame("Audit log"),
+        **frame("Audit log"),
         "asked": wanted,
         "canonical": wanted.url(),
         "query": wanted.but().string(),
@@ -204,7 +204,7 @@ def record_page(desk: Desk, audit: Audit, record: Record, wanted: AskedAudit) ->
     newer, older = _beside(audit, record, wanted)
     body, proof = record.body, chain(audit)
     return {
-        **_frame(f"Record {record.seq}"),
+        **frame(f"Record {record.seq}"),
         "record": record,
         "line": line(record, times, intended, is_open=is_open),
         "meaning": RESULT_MEANINGS.get(entry.result, ""),
@@ -273,9 +273,7 @@ def audit_lines(desk: Desk, row: StateRow, times: Times) -> OfState | None:
     An intent that has its outcome is left out: the outcome tells the story. Only the newest change can be
     taken back from here. A log that cannot be read hides nothing else of the state.
     """
-    if desk.audit is None or not may(
-        Permission.AUDIT, row.backend, str(row.document.get("raw_key", row.key))
-    ):
+    if desk.audit is None or not may(Permission.AUDIT, row.backend, row.raw_key):
         return None
     try:
         page = desk.audit.page(AuditQuery(state_id=row.id, limit=_OF_STATE))
@@ -351,7 +349,8 @@ def _kept(desk: Desk) -> Audit:
     return desk.audit
 
 
-def _export(desk: Desk, form: str) -> Response:
+def export(desk: Desk, form: str) -> Response:
+    """The log as one of `audit_exports.FORMATS`. It is recorded, so no page elsewhere may begin it."""
     audit, wanted = _kept(desk), asked_audit(request.args)
     if request.headers.get("Sec-Fetch-Site") in _ABROAD:
         abort(403, "An export is recorded, so it starts on Lockboard's own page and not on another site's.")
@@ -397,13 +396,9 @@ def _verified(found: Verification, person: Person) -> Entry:
 _NOT_IN_FORM = ("kind", "backend", "state_id", "action_id")
 
 
-def _frame(title: str) -> dict[str, object]:
-    return {"title": f"{title} · Lockboard", "icon": favicon(0), "attention": None, "health": None}
-
-
 def _nothing_kept() -> str:
     empty = Empty("settings", "No audit log is kept", _NO_KEY, "/settings", "Settings in force")
-    return render("audit/none.html", **_frame("Audit log"), empty=empty)
+    return render("audit/none.html", **frame("Audit log"), empty=empty)
 
 
 def _window(wanted: AskedAudit, page: AuditPage, first: Record | None) -> str:
@@ -478,9 +473,3 @@ def _empty(wanted: AskedAudit, first: Record | None) -> Empty:
         "/audit",
         "Clear every filter",
     )
-
-
-def _see_other(url: str) -> Response:
-    found = redirect(url, 303)
-    assert isinstance(found, Response)
-    return found

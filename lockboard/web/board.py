@@ -8,13 +8,22 @@ from datetime import timedelta
 from typing import NamedTuple
 from zlib import crc32
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, request
 from markupsafe import Markup
 
 from lockboard.domain.inventory import PAGE_SIZE, VIEWS, Board, ListRow, Page, StateRow
 from lockboard.web import exports
 from lockboard.web.asked import Asked, Links, asked, sort_parameter, spelled_age, view_parameter
-from lockboard.web.desk import Desk, Health, favicon, own_parts, page_response, render_region, wants_fragment
+from lockboard.web.desk import (
+    Desk,
+    Health,
+    favicon,
+    own_parts,
+    page_response,
+    render_region,
+    see_other,
+    wants_fragment,
+)
 from lockboard.web.live import BUCKET_SECONDS, KEPT, KeptPage, Snapshot
 from lockboard.web.lookup import looks_pasted
 from lockboard.web.marks import STATUS_TITLES, SUSPECT
@@ -76,7 +85,7 @@ def blueprint(desk: Desk) -> Blueprint:
 
     @pages.get("/")
     def home() -> Response:
-        return _see_other("/states?view=attention")
+        return see_other("/states?view=attention")
 
     @pages.get("/states")
     def states() -> Response:
@@ -398,13 +407,7 @@ def _to_find(text: str, fragment: bool) -> Response:
     target = Asked(text=text, view="attention").url("/find")
     if fragment:
         return Response(status=200, headers={"HX-Redirect": target})
-    return _see_other(target)
-
-
-def _see_other(url: str) -> Response:
-    answer = redirect(url, 303)
-    assert isinstance(answer, Response)
-    return answer
+    return see_other(target)
 
 
 def _addressed(kept: KeptPage, fragment: bool) -> Response:

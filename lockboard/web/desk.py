@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, redirect, request
 from markupsafe import Markup, escape
 
 from lockboard.domain.access import EVERY_BACKEND, Permission, Rights, Scope
@@ -211,6 +211,11 @@ def _sight(rights: Rights) -> tuple[Scope, Scope, Me]:
     return rights.scope(Permission.VIEW), rights.scope(Permission.AUDIT), who
 
 
+def frame(title: str) -> dict[str, object]:
+    """What the frame of a page asks for that says nothing of the estate."""
+    return {"title": f"{title} · Lockboard", "icon": favicon(0), "attention": None, "health": None}
+
+
 def render(template: str, **context: object) -> str:
     """A template's text, with placeholders for the answer's nonce and for what is the visitor's own."""
     return current_app.jinja_env.get_template(template).render(prefs=preferences(), me=me(), **context)
@@ -240,6 +245,13 @@ def own_parts() -> Mapping[str, str]:
     found = known_visitor()
     name = shown(found.actor.person.name, 80) if found else ""
     return {WHO: str(escape(name)), CSRF: found.csrf if found else ""}
+
+
+def see_other(url: str) -> Response:
+    """Where the answer to a form is, or the address that is meant (303)."""
+    found = redirect(url, 303, Response)
+    assert isinstance(found, Response)
+    return found
 
 
 def page_response(body: bytes, status: int = 200) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, abort, redirect, request
+from flask import Blueprint, Response, abort, request
 
 from lockboard.domain.access import Permission
 from lockboard.domain.audit import AuditError, Kind
@@ -20,7 +20,7 @@ from lockboard.web.asked import Asked, asked
 from lockboard.web.audit import audit_lines, undoing
 from lockboard.web.audit_words import action_title, mark_of
 from lockboard.web.board import fingerprint_of, neighbours
-from lockboard.web.desk import Desk, answer, favicon, render_region
+from lockboard.web.desk import Desk, answer, favicon, render_region, see_other
 from lockboard.web.facts import Entry, entries, key_facts, text_of, versions_of
 from lockboard.web.marks import content_mark, lock_mark
 from lockboard.web.times import NEVER, Moment, Times
@@ -45,9 +45,7 @@ def blueprint(desk: Desk) -> Blueprint:
         except ReadError as error:
             return _page(desk, row, wanted, error)
         desk.forget()
-        target = redirect(wanted.url(f"/s/{row.id}"), 303)
-        assert isinstance(target, Response)
-        return target
+        return see_other(wanted.url(f"/s/{row.id}"))
 
     return pages
 
@@ -79,8 +77,7 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
     before, after = neighbours(desk.board, row.id, wanted, times)
     attention = desk.counted(snapshot)[0].get("attention", 0)
     facts = key_facts(desk, row, times)
-    key = str(doc.get("raw_key", row.key))
-    allowed = may(Permission.ACT, row.backend, key)
+    allowed = may(Permission.ACT, row.backend, row.raw_key)
     acts = desk.actions is not None and allowed and row.backend in desk.backends
     offer = _Offer(row, wanted.but().string(), acts=acts)
     return {

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, redirect
+from flask import Response
 
 from lockboard.domain.access import Identity
 from lockboard.domain.errors import LockboardError, SettingsError
+from lockboard.web.desk import see_other
 from lockboard.web.doors import SignInRefused
 from lockboard.web.forwarded import PEER, Networks
 
@@ -76,7 +77,7 @@ class AlbDoor:
 
     def sign_out(self, home: str) -> Response:
         """Ends the load balancer's session; the identity provider may still know the browser."""
-        answer = _see_other(home)
+        answer = see_other(home)
         for name in _ALB_COOKIES:
             answer.delete_cookie(name, secure=True, httponly=True)
         return answer
@@ -140,13 +141,7 @@ class ProxyDoor:
         )
 
     def sign_out(self, home: str) -> Response:
-        return _see_other(self._sign_out_url or home)
-
-
-def _see_other(address: str) -> Response:
-    answer = redirect(address, 303, Response)
-    assert isinstance(answer, Response)
-    return answer
+        return see_other(self._sign_out_url or home)
 
 
 def _environ_name(setting: str, header: str) -> str:

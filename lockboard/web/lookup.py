@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote_plus
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, request
 
 from lockboard.domain.inventory import ListRow
 from lockboard.domain.keys import split_lock_id
 from lockboard.domain.text import shown
 from lockboard.services.find import Finding, candidates, understand
-from lockboard.web.desk import Desk, answer, favicon, render
+from lockboard.web.desk import Desk, answer, favicon, render, see_other
 from lockboard.web.rows import lines
 
 LONGEST_PASTE = 65_536
@@ -81,9 +81,7 @@ def _found(desk: Desk, finding: Finding, text: str, none_found: int) -> Response
     snapshot = desk.watch.snapshot()
     rows = search(desk, finding)
     if len(rows) == 1:
-        target = redirect(f"/s/{rows[0].id}", 303)
-        assert isinstance(target, Response)
-        return target
+        return see_other(f"/s/{rows[0].id}")
     times = desk.times()
     health = desk.health(snapshot, times)
     attention = desk.counted(snapshot)[0].get("attention", 0)

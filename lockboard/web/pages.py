@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, request
 
 from lockboard.domain.access import Permission
 from lockboard.domain.inventory import BackendReport
@@ -15,7 +15,7 @@ from lockboard.domain.text import spoken_span
 from lockboard.domain.words import EFFECT_WORDS, SEVERITY_WORDS, words_for
 from lockboard.web.access import visitor
 from lockboard.web.audit import chain
-from lockboard.web.desk import Desk, SettingLine, answer, favicon, me, render, render_region
+from lockboard.web.desk import Desk, SettingLine, answer, favicon, frame, me, render, render_region, see_other
 from lockboard.web.marks import content_mark, effect_mark, lock_mark
 from lockboard.web.prefs import COOKIE, DENSITIES, REFRESHES, THEMES, chosen, zones
 from lockboard.web.times import Times
@@ -37,10 +37,7 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
         return answer(
             render(
                 "settings/settings.html",
-                title="Settings · Lockboard",
-                icon=favicon(0),
-                attention=None,
-                health=None,
+                **frame("Settings"),
                 settings=_readable(settings),
                 zones=zones(),
                 themes=THEMES,
@@ -52,8 +49,7 @@ def blueprint(desk: Desk, settings: Sequence[SettingLine]) -> Blueprint:
 
     @pages.post("/prefs")
     def prefs() -> Response:
-        target = redirect("/settings?saved=1#preferences", 303)
-        assert isinstance(target, Response)
+        target = see_other("/settings?saved=1#preferences")
         target.set_cookie(
             COOKIE,
             chosen(request.form.to_dict()).cookie(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, Response, abort, redirect, request
+from flask import Blueprint, Response, abort, request
 
 from lockboard.domain.access import EVERY_BACKEND, Area, Grant, Role
 from lockboard.domain.audit import Audit, Entry, Kind
@@ -13,7 +13,7 @@ from lockboard.domain.people import NAME_RULE, grants_to_json, is_name, is_plain
 from lockboard.domain.signin import TOKEN_LIFE, Account, ApiToken, ApiTokens, Session
 from lockboard.domain.text import shown
 from lockboard.web.access import visitor
-from lockboard.web.desk import Desk, answer, favicon, render
+from lockboard.web.desk import Desk, answer, frame, render, see_other
 from lockboard.web.signin import METHODS, Doorkeeper
 from lockboard.web.times import Times
 
@@ -38,7 +38,7 @@ def blueprint(desk: Desk, keeper: Doorkeeper, tokens: ApiTokens | None) -> Bluep
             name = shown(ended.identity.name, 80)
             _note(log, "session_ended", f"Ended a session of {name}.", {"subject": ended.identity.subject})
             keeper.sessions.close_number(number)
-        return _see_other("/people#sessions")
+        return see_other("/people#sessions")
 
     @pages.post("/people/tokens")
     def add_token() -> Response:
@@ -64,7 +64,7 @@ def blueprint(desk: Desk, keeper: Doorkeeper, tokens: ApiTokens | None) -> Bluep
         facts = {"token": found.name, "number": number}
         _note(_log(desk), "token_revoked", f"API token {found.name} is revoked.", facts)
         tokens.revoke(number, keeper.clock())
-        return _see_other("/people#tokens")
+        return see_other("/people#tokens")
 
     return pages
 
@@ -75,10 +75,7 @@ def people_page(desk: Desk, keeper: Doorkeeper, tokens: ApiTokens | None) -> dic
     live = keeper.sessions.live(times.now) if keeper.sessions else ()
     accounts = keeper.accounts.every() if keeper.accounts else ()
     return {
-        "title": "People · Lockboard",
-        "icon": favicon(0),
-        "attention": None,
-        "health": None,
+        **frame("People"),
         "mode": METHODS[keeper.mode],
         "local": keeper.accounts is not None,
         "sessions": [_session(found, times) for found in live],
@@ -162,9 +159,3 @@ def _log(desk: Desk) -> Audit:
 
 def _note(log: Audit, action: str, message: str, facts: dict[str, Any]) -> None:
     log.append(Entry(Kind.EVENT, action, visitor().actor.person, message=message, facts=facts))
-
-
-def _see_other(url: str) -> Response:
-    found = redirect(url, 303)
-    assert isinstance(found, Response)
-    return found

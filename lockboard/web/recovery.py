@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, abort, current_app, redirect, request
+from flask import Blueprint, Response, abort, current_app, request
 
 from lockboard.domain.access import Actor, Permission
 from lockboard.domain.audit import AuditError, Person, Result
@@ -35,7 +35,7 @@ from lockboard.services.actions import (
 from lockboard.web.access import CSRF_FIELD, acts, may, visitor
 from lockboard.web.asked import Asked, asked
 from lockboard.web.audit_rows import Change, changes
-from lockboard.web.desk import Desk, answer, favicon, render, render_region, wants_fragment
+from lockboard.web.desk import Desk, answer, frame, render, render_region, see_other, wants_fragment
 from lockboard.web.detail import known_row, read_failure
 from lockboard.web.facts import key_facts
 from lockboard.web.times import size
@@ -177,7 +177,7 @@ def _ask(desk: Desk, errand: Errand) -> Response:
 def _require_known(desk: Desk, errand: Errand) -> None:
     """A key that the visitor may not see is none that they could ask about."""
     row = known_row(desk, errand.state_id)
-    if not may(Permission.ACT, row.backend, str(row.document.get("raw_key", row.key))):
+    if not may(Permission.ACT, row.backend, row.raw_key):
         abort(403, "You may look at this state, but not act on it. Nothing was done.")
 
 
@@ -213,19 +213,17 @@ def _answered(desk: Desk, errand: Errand, form: Form, found: Answer) -> Response
     if found.prepared and found.moved:
         return _confirm(desk, errand, found.prepared, 409, form._replace(confirm="", serial=""), found)
     if found.waits is not None:
-        return _see_other(f"/approvals/{found.waits}")
+        return _go_on(f"/approvals/{found.waits}")
     if found.result is Result.REFUSED or found.record is None:
         return _say(errand, Said(409, "Nothing was done", found.message))
-    return _see_other(f"{errand.back}{'&' if '?' in errand.back else '?'}done={found.record}")
+    return _go_on(f"{errand.back}{'&' if '?' in errand.back else '?'}done={found.record}")
 
 
-def _see_other(url: str) -> Response:
+def _go_on(url: str) -> Response:
     """htmx follows redirects out of sight, so it is told where to go."""
     if wants_fragment():
         return Response(status=204, headers={"HX-Redirect": url})
-    found = redirect(url, 303)
-    assert isinstance(found, Response)
-    return found
+    return see_other(url)
 
 
 def _spoken(person: Person) -> str:
@@ -281,10 +279,7 @@ def confirm_page(
 
 def _frame(errand: Errand) -> dict[str, object]:
     return {
-        "title": f"{errand.way.question} · Lockboard",
-        "icon": favicon(0),
-        "attention": None,
-        "health": None,
+        **frame(errand.way.question),
         "back": errand.back,
         "way": errand.way,
     }

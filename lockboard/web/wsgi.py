@@ -33,6 +33,7 @@ from lockboard.web.entrances import Cookie, HeaderEntrance, RightsOf, SessionEnt
 from lockboard.web.header_doors import AlbDoor, ProxyDoor
 from lockboard.web.oidc import OidcDoor
 from lockboard.web.oidc_site import OidcClient
+from lockboard.web.security import LOOPBACK
 from lockboard.web.signin import Doorkeeper, demo_door
 from lockboard.wiring import (
     People,
@@ -84,7 +85,7 @@ def application(*, limited: bool = True) -> Flask:
         counters=people.rates,
         limited=limited,
     )
-    app = build_app(services, trusted_hosts=settings.hosts, proxies=settings.in_front)
+    app = build_app(services, trusted_hosts=(*LOOPBACK, *settings.hosts), proxies=settings.in_front)
     if audit is not None:
         reconcile = acting[1] if acting else None
         chores = _chores(people, acting[0] if acting else None)
@@ -103,7 +104,6 @@ def _chores(people: People, actions: Actions | None) -> list[Callable[[], object
         *([actions.expire] if actions else []),
         lambda: people.sessions.sweep(utc_now()),
         lambda: people.attempts.sweep(utc_now() - KEPT_ATTEMPTS),
-        lambda: people.rates.sweep(utc_now()),
     ]
 
 

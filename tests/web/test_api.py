@@ -12,7 +12,6 @@ from werkzeug.test import TestResponse
 from lockboard.domain.audit import AuditError, Entry, Kind, Result
 from lockboard.domain.errors import AccessDenied, LockboardError, StoreError, Throttled
 from lockboard.domain.plans import Wanted
-from lockboard.domain.signin import Approval, Waiting
 from lockboard.services.actions import Answer, BadToken, Form, Halted, NotPermitted, UnknownState
 from tests.web.api_site import (
     AUDITOR,
@@ -26,7 +25,6 @@ from tests.web.api_site import (
     api_site,
     bearer,
 )
-from tests.web.fakes import NOW
 
 PLANS, ACTIONS = f"/states/{STALE}/plans", f"/states/{STALE}/actions"
 UNLOCK = {"action": "force_unlock"}
@@ -275,35 +273,6 @@ def test_what_waits_for_a_second_person_is_accepted_and_not_done() -> None:
 
     assert answer.status_code == 202
     assert (answer.get_json()["result"], answer.get_json()["request"]) == ("waiting", 12)
-
-
-def request_in(state: Waiting) -> Approval:
-    person = ("operator", "token", "127.0.0.1", "token|2|kim")
-    end = NOW + timedelta(minutes=30)
-    return Approval(12, "an-id", STALE, "dev-kr", "batch/remote", person, {}, "", {}, NOW, end, state)
-
-
-@pytest.mark.parametrize(
-    ("state", "status", "words"),
-    [
-        (Waiting.WAITING, 202, ""),
-        (Waiting.APPROVED, 202, ""),
-        (Waiting.DECLINED, 409, "declined"),
-        (Waiting.WITHDRAWN, 409, "withdrawn"),
-        (Waiting.EXPIRED, 409, "expired"),
-    ],
-)
-def test_a_request_that_nobody_will_approve_any_more_waits_no_longer(
-    state: Waiting, status: int, words: str
-) -> None:
-    site = api_site()
-    site.actions.asked = [request_in(state)]
-    site.actions.told = told(Result.NO_CHANGE, "Nothing was done yet.", waits=12, replayed=True)
-    answer = site.post(ACTIONS, {"token": "t", "reason": WHY})
-
-    assert answer.status_code == status
-    assert answer.get_json()["result"] == ("waiting" if status == 202 else "refused")
-    assert words in answer.get_json()["message"]
 
 
 def test_a_token_sent_again_says_that_it_was() -> None:
