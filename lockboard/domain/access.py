@@ -7,7 +7,7 @@ A grant gives a role within an area: one backend or all, and the keys there that
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from lockboard.domain.areas import EVERY_BACKEND, EVERYTHING, Area, Scope, in_scope, scope_of
@@ -123,6 +123,10 @@ class Rights:
 NO_RIGHTS = Rights()
 
 
+UNTOLD = datetime.fromtimestamp(0, UTC)
+"""`signed_in_at` where the identity provider does not say when: long ago, so good to look, not to act."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Whom a sign-in established.
@@ -130,7 +134,7 @@ class Identity:
     subject: unique and stable, such as `https://idp.example.com|8f3a…` or `local|kim`.  name: what people
     read.
     method: oidc, alb, proxy, local or demo.  groups: as the identity provider names them.
-    signed_in_at: when the person last proved who they are (`auth_time`).
+    signed_in_at: when the person last proved who they are (`auth_time`), or UNTOLD.
     """
 
     subject: str

@@ -61,12 +61,14 @@ def _grant(item: object) -> Grant | None:
 
 def spoken_grants(grants: Iterable[Grant]) -> str:
     """`operator on prod-kr under dev/ (also protected keys); viewer`, fit to show; `nothing` for none."""
-    return "; ".join(map(_spoken, grants)) or "nothing"
+    return "; ".join(map(spoken_grant, grants)) or "nothing"
 
 
-def _spoken(grant: Grant) -> str:
-    where = "" if grant.area.backend == EVERY_BACKEND else f" on {shown(grant.area.backend, 64)}"
-    where += f" under {shown(grant.area.prefix, 1024)}" if grant.area.prefix else ""
+def spoken_grant(grant: Grant) -> str:
+    """One of `spoken_grants`."""
+    area = grant.area
+    where = "" if area.backend == EVERY_BACKEND else f" on {shown(area.backend, 64)}"
+    where += f" under {shown(area.prefix, 1024)}" if area.prefix else ""
     extras = [
         words
         for has, words in (

@@ -20,7 +20,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, RSAKey
 from joserfc.jws import JWSRegistry, extract_compact
 
-from lockboard.domain.access import Identity
+from lockboard.domain.access import UNTOLD, Identity
 from lockboard.domain.text import shown
 from lockboard.web.doors import SignInRefused
 
@@ -119,16 +119,14 @@ def check(claims: Mapping[str, Any], alg: str, expected: Expected, now: datetime
 
 
 def identity_of(claims: Mapping[str, Any], name_claim: str, groups_claim: str) -> Identity:
-    """Whom checked claims are about. Where the provider does not say when they proved who they are
-    (auth_time), that is long ago: good to look, not to act.
-    """
-    proved = claims.get("auth_time", 0)
+    """Whom checked claims are about."""
+    proved = claims.get("auth_time")
     return Identity(
         subject=f"{claims['iss']}|{claims['sub']}",
         name=_name(claims, name_claim),
         method="oidc",
         groups=_groups(claims.get(groups_claim), groups_claim),
-        signed_in_at=datetime.fromtimestamp(proved, UTC),
+        signed_in_at=UNTOLD if proved is None else datetime.fromtimestamp(proved, UTC),
     )
 
 

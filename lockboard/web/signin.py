@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, g, redirect, request
+from flask import Blueprint, Response, abort, current_app, g, request
 
-from lockboard.domain.access import EVERYTHING, Area, Grant, Identity, Permission, Rights, Role
+from lockboard.domain.access import UNTOLD, Identity, Permission, Rights, Role
 from lockboard.domain.audit import Person
-from lockboard.domain.people import is_name
+from lockboard.domain.people import is_name, spoken_grant
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import FRESH, SESSION_IDLE, SESSION_LIFE, Accounts, Attempts, Sessions
 from lockboard.domain.text import shown, spoken_span
@@ -25,7 +25,7 @@ from lockboard.web.access import (
     sign_in_url,
     visitor,
 )
-from lockboard.web.desk import Desk, answer, favicon, render, wants_fragment
+from lockboard.web.desk import Desk, answer, frame, render, see_other, wants_fragment
 from lockboard.web.doors import HeaderDoor, RedirectDoor, SignInRefused
 from lockboard.web.entrances import (
     DEMO_COOKIE,
@@ -96,7 +96,7 @@ def blueprint(desk: Desk, keeper: Doorkeeper) -> Blueprint:
     def ask() -> Response:
         return_to, again = safe_path(request.args.get("next", "/")), request.args.get("again") == "1"
         if keeper.mode == "demo":
-            return _see_other("/account")
+            return see_other("/account")
         if keeper.redirect_door is not None:
             return _begin(keeper, keeper.redirect_door, return_to, again=again)
         if keeper.header_door is not None:
@@ -137,7 +137,7 @@ def _about_oneself(pages: Blueprint, desk: Desk, keeper: Doorkeeper) -> None:
         role = request.form.get("role", "")
         if keeper.mode != "demo" or role not in DEMO_ROLES:
             abort(404)
-        made = _see_other("/account")
+        made = see_other("/account")
         made.set_cookie(DEMO_COOKIE, role, path="/", httponly=True, samesite="Strict")
         return made
 
@@ -247,7 +247,7 @@ def _let_in(keeper: Doorkeeper, identity: Identity, return_to: str) -> Response:
     keeper.note("sign_in", person_of(identity), f"Signed in by {keeper.mode}.")
     keeper.sessions.close(keeper.cookie.read())
     session_id, _ = keeper.sessions.open(identity, address(), keeper.clock())
-    made = _see_other(return_to)
+    made = see_other(return_to)
     keeper.cookie.give(made, session_id)
     return made
 
@@ -255,7 +255,7 @@ def _let_in(keeper: Doorkeeper, identity: Identity, return_to: str) -> Response:
 def _leave(keeper: Doorkeeper) -> Response:
     found = visitor()
     if keeper.sessions is None:
-        return _see_other("/account")
+        return see_other("/account")
     keeper.sessions.close(found.session)
     keeper.note("sign_out", found.actor.person, "Signed out.")
     if keeper.header_door is not None:
@@ -302,17 +302,6 @@ def _say(heading: str, words: str, url: str, link: str, code: int) -> Response:
     return answer(html, code)
 
 
-def frame(title: str) -> dict[str, object]:
-    """What every page of this kind hands to its template."""
-    return {"title": f"{title} · Lockboard", "icon": favicon(0), "attention": None, "health": None}
-
-
-def _see_other(url: str) -> Response:
-    found = redirect(url, 303)
-    assert isinstance(found, Response)
-    return found
-
-
 # ---------------------------------------------------------------- who one is
 
 
@@ -323,8 +312,9 @@ def account_page(desk: Desk, keeper: Doorkeeper) -> dict[str, Any]:
         **frame("Your account"),
         "person": found.actor.person,
         "method": METHODS.get(found.actor.person.method, found.actor.person.method),
-        "since": times.moment(found.actor.signed_in_at),
-        "grants": [grant_words(grant) for grant in found.actor.rights.grants],
+        "since": times.moment(since if (since := found.actor.signed_in_at) != UNTOLD else None),
+        "untold": since == UNTOLD,
+        "grants": [*map(spoken_grant, found.actor.rights.grants)],
         "can": _can(found),
         "demo": keeper.mode == "demo",
         "roles": [(str(role), ROLE_WORDS[role], role == _demo_role(keeper)) for role in DEMO_ROLES],
@@ -348,27 +338,6 @@ ROLE_WORDS = {
     Role.AUDITOR: "looks, and reads the audit log",
     Role.ADMINISTRATOR: "everything, and who else may do what",
 }
-
-
-def grant_words(grant: Grant) -> tuple[str, str, str]:
-    """(role, where, what comes on top) in words."""
-    extras = [
-        words
-        for has, words in (
-            (grant.unlock_unsuspected, "also locks that are not suspected stale"),
-            (grant.protected, "also protected keys"),
-        )
-        if has
-    ]
-    return str(grant.role), area_words(grant.area), ", ".join(extras)
-
-
-def area_words(area: Area) -> str:
-    """Where a grant holds."""
-    if area == EVERYTHING:
-        return "everywhere"
-    backend = "every backend" if area.backend == "*" else shown(area.backend, 63)
-    return f"{backend}, keys that start with {shown(area.prefix, 200)}" if area.prefix else backend
 
 
 def _can(found: Visitor) -> list[tuple[str, bool]]:

@@ -27,12 +27,13 @@ from lockboard.adapters.store.engine import reading
 from lockboard.adapters.store.people import changing
 from lockboard.adapters.store.schema import accounts, api_tokens, approvals, attempts, sessions
 from lockboard.config import Settings, load
-from lockboard.domain.access import Area, Grant, Role
+from lockboard.domain.access import UNTOLD, Area, Grant, Identity, Role
 from lockboard.domain.audit import AuditError, Entry, Record
 from lockboard.domain.keys import state_id
 from lockboard.domain.signin import SESSION_IDLE, SESSION_LIFE
 from lockboard.web.app import Services, build_app
 from lockboard.web.passwords import hash_password
+from lockboard.web.security import LOOPBACK
 from lockboard.web.signin import FAILED_WITHIN, FAILURES
 from lockboard.web.wsgi import open_door
 from lockboard.wiring import People, open_people
@@ -146,7 +147,10 @@ class Site:
             limited=False,
         )
         self.app = build_app(
-            services, trusted_hosts=settings.hosts, proxies=settings.in_front, monotonic=self.clock.monotonic
+            services,
+            trusted_hosts=(*LOOPBACK, *settings.hosts),
+            proxies=settings.in_front,
+            monotonic=self.clock.monotonic,
         )
         return self
 
@@ -599,6 +603,21 @@ def test_a_session_of_a_local_account_is_none_where_a_provider_signs_in(site: Si
     assert browser.get("/states").status_code == 401
 
 
+def test_a_provider_that_does_not_say_when_somebody_signed_in_is_said_not_to(site: Site) -> None:
+    grants = '[[auth.grants]]\nrole = "operator"\npeople = ["https://idp.example.com|8f3a"]\n'
+    oidc = 'mode = "oidc"\n[auth.oidc]\nissuer = "https://idp.example.com"\nclient_id = "lockboard"\n'
+    browser = site.open(oidc + grants, web='public_url = "http://localhost"').browser()
+    kim = Identity("https://idp.example.com|8f3a", "kim", "oidc", frozenset(), UNTOLD)
+    session_id, _ = site.people.sessions.open(kim, "192.0.2.1", site.clock())
+    browser.set_cookie(COOKIE, session_id)
+    page = browser.get("/account").text
+
+    assert "not told by the identity provider" in page
+    assert "1970" not in page
+    assert browser.get(f"/s/{KEY}").status_code == 200
+    assert browser.get(UNLOCK).status_code != 200
+
+
 def test_signing_out_is_recorded_and_ends_this_session_alone(local: Site) -> None:
     phone, desk = local.browser("192.0.2.1"), local.browser("192.0.2.2")
     phone.enter()
@@ -973,7 +992,7 @@ def test_a_whole_sign_in_at_a_provider_gives_the_role_of_the_group_and_is_asked_
             account = browser.get(f"{url}/account")
             assert (arrived.status_code, arrived.url) == (200, f"{url}{UNLOCK}")
             assert "anna@example.com" in account.text
-            assert "<b>operator</b> everywhere" in account.text
+            assert "<li>operator (also protected keys)</li>" in account.text
             assert browser.get(f"{url}/people").status_code == 403
 
             site.clock.pass_by((STEP_UP + SECOND).total_seconds())
