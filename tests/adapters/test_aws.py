@@ -106,6 +106,16 @@ def test_opening_sends_nothing() -> None:
         assert stub.asked == []
 
 
+def test_what_botocore_knows_of_the_services_is_read_once_for_all_backends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clients_at("http://127.0.0.1:1")
+    monkeypatch.setattr("botocore.loaders.JSONFileLoader.load_file", lambda *_: pytest.fail("read again"))
+
+    found = clients_at("http://127.0.0.1:2", role_arn=ROLE)
+    assert found.s3.meta.endpoint_url == "http://127.0.0.1:2"
+
+
 def test_bodies_and_headers_stay_out_of_debug_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with stub_aws(lambda _: s3_object(b'{"secret": "canary-in-a-state"}')) as stub:
