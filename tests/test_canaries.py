@@ -142,7 +142,7 @@ def state(serial: int, /, **more: Any) -> dict[str, Any]:
         "sensitive_attributes": [[{"type": "get_attr", "value": "token"}]],
         "private": canary("private of an instance"),
     }
-    provider = 'provider["registry.terraform.io/hashicorp/aws"]'
+    provider = 'provider["terraform.io/builtin/terraform"]'
     resource = {
         "mode": "managed",
         "type": "aws_db",

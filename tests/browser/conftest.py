@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -86,6 +87,42 @@ class Visits:
             context.close()
             found += complaints.all()
         return found
+
+
+@dataclass(frozen=True)
+class Looks:
+    """One page for all tests that only look at what an address shows. A context of its own costs a second
+    of processor time; here the clock stands at NOW, and nothing may be kept by the browser.
+    """
+
+    page: Page
+    complaints: Complaints
+
+    def __call__(self, url: str = "") -> Page:
+        if url:
+            self.page.goto(url)
+        return self.page
+
+
+@pytest.fixture(scope="package")
+def looking(browser: Browser) -> Iterator[Looks]:
+    visits = Visits(browser)
+    page = visits()
+    page.clock.set_fixed_time(NOW)
+    yield Looks(page, visits.complaints)
+    visits.close()
+
+
+@pytest.fixture
+def looks(looking: Looks) -> Iterator[Looks]:
+    """Like `visits`, of a page that was used before; a test fails for the same complaints."""
+    looking.complaints.forget()
+    looking.page.set_viewport_size(WIDE)
+    looking.page.emulate_media(color_scheme="light")
+    yield looking
+    looking.page.goto("about:blank")
+    assert looking.page.context.cookies() == []
+    assert looking.complaints.all() == []
 
 
 @pytest.fixture

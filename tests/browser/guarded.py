@@ -40,7 +40,7 @@ from tests.services.fakes import Estate, FakeClock
 from tests.web.entrances import SECRET
 
 PASSWORD = "nine rails and a gate"
-HASHED = hash_password(PASSWORD)
+HASHED = hash_password(PASSWORD, "scrypt:1024:8:1")  # quick to compare with: hundreds sign in here
 KEY = "network/vpc/terraform.tfstate"
 """Locked three hours ago by a run that has written nothing since."""
 FINE = "network/dns/terraform.tfstate"

@@ -14,6 +14,14 @@ class Complaints:
     """
 
     def __init__(self, context: BrowserContext, *, scripted: bool = True) -> None:
+        self.forget()
+        if scripted:
+            context.expose_function("lockboardReport", self._violated)
+            context.add_init_script(_VIOLATIONS)
+        context.on("page", self._watch)
+
+    def forget(self) -> None:
+        """Begin anew."""
         self.policy: list[str] = []
         self.errors: list[str] = []
         self.console: list[str] = []
@@ -21,10 +29,6 @@ class Complaints:
         self.answers: list[tuple[int, str]] = []
         self.expected: set[int] = set()
         self.lost_connections_are_expected = False
-        if scripted:
-            context.expose_function("lockboardReport", self._violated)
-            context.add_init_script(_VIOLATIONS)
-        context.on("page", self._watch)
 
     def all(self) -> list[str]:
         """Everything that no test expected, in words."""

@@ -540,9 +540,15 @@ def walk(visits: Visits, lab: Guarded, name: str) -> list[list[str]]:
     return [*found, asking.evaluate(SKELETON)]
 
 
+HARMLESS_WALK: list[list[str]] = []
+"""Filled by the first test that compares with it."""
+
+
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=range(len(HOSTILE_NAMES)))
 def test_a_hostile_name_is_shown_and_not_obeyed(opens: Opens, visits: Visits, name: str) -> None:
-    assert walk(visits, opens(protected=True), name) == walk(visits, opens(protected=True), "Kim")
+    if not HARMLESS_WALK:
+        HARMLESS_WALK.extend(walk(visits, opens(protected=True), "Kim"))
+    assert walk(visits, opens(protected=True), name) == HARMLESS_WALK
 
 
 @pytest.mark.parametrize("account", ["vic", "min", "ada"])

@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from lockboard.domain.audit import LOCKBOARD, Audit, Entry, Kind, Person
 from lockboard.domain.ports import Clock
 from tests.browser.axe import sideways, violations
-from tests.browser.conftest import Visits
+from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import BACKENDS, FINE, NOW, report
 from tests.browser.server import Lab
 from tests.browser.test_modes import PLAIN, brightness
@@ -105,8 +105,8 @@ def test_a_filtered_page_in_the_middle_is_accessible(opens: Opens, visits: Visit
 
 
 @pytest.mark.parametrize("seq", [3, 5, 9, 12, 13])
-def test_each_kind_of_record_is_accessible(opens: Opens, visits: Visits, seq: int) -> None:
-    page = visits(f"{opens(week).url}/audit/{seq}")
+def test_each_kind_of_record_is_accessible(opens: Opens, looks: Looks, seq: int) -> None:
+    page = looks(f"{opens(week).url}/audit/{seq}")
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"Record {seq}")
     page.locator("summary").evaluate_all("(all) => all.forEach((one) => one.click())")
     assert faults(page) == []
@@ -137,9 +137,9 @@ def test_a_broken_chain_is_accessible_and_tells_the_record(opens: Opens, visits:
     ],
 )
 def test_an_empty_log_is_accessible_and_says_what_is_true(
-    opens: Opens, visits: Visits, audit: Callable[[Clock], Audit] | None, path: str, title: str
+    opens: Opens, looks: Looks, audit: Callable[[Clock], Audit] | None, path: str, title: str
 ) -> None:
-    page = visits(opens(audit).url + path)
+    page = looks(opens(audit).url + path)
     expect(page.locator(".empty h2")).to_have_text(title)
     assert faults(page) == []
 

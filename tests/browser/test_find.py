@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visits
+from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import BACKENDS, DELETED, RUNNER, STALE, md5, uuid
 from tests.browser.server import Lab
 
@@ -50,18 +50,18 @@ PASTES = {
 
 
 @pytest.mark.parametrize("what", PASTES)
-def test_what_is_pasted_on_the_find_page_leads_to_the_state(lab: Lab, visits: Visits, what: str) -> None:
+def test_what_is_pasted_on_the_find_page_leads_to_the_state(lab: Lab, looks: Looks, what: str) -> None:
     text, seen = PASTES[what]
-    page = visits(f"{lab.url}/find")
+    page = looks(f"{lab.url}/find")
     page.get_by_label("Paste what you have").fill(text)
     page.get_by_role("button", name="Find").click()
     expect(page).to_have_url(f"{lab.url}/s/{seen.id}")
 
 
 @pytest.mark.parametrize("what", ["an S3 address", "a lock's ID"])
-def test_what_is_typed_into_the_search_leads_to_the_state(lab: Lab, visits: Visits, what: str) -> None:
+def test_what_is_typed_into_the_search_leads_to_the_state(lab: Lab, looks: Looks, what: str) -> None:
     text, seen = PASTES[what]
-    page = visits(f"{lab.url}/states?view=attention")
+    page = looks(f"{lab.url}/states?view=attention")
     page.locator("#q").fill(text)
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{lab.url}/s/{seen.id}")
@@ -76,8 +76,8 @@ def test_a_whole_error_pasted_into_the_search_of_any_page_leads_to_the_state(
     expect(page).to_have_url(f"{lab.url}/s/{STALE.id}")
 
 
-def test_a_pasted_word_stays_a_search(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+def test_a_pasted_word_stays_a_search(lab: Lab, looks: Looks) -> None:
+    page = looks(f"{lab.url}/states?view=all")
     _paste(page, "ledger")
     expect(page).to_have_url(f"{lab.url}/states?view=all&q=ledger")
     expect(page.locator("#q")).to_have_value("ledger")
@@ -90,16 +90,16 @@ def _paste(page: Page, text: str) -> None:
     page.keyboard.press("ControlOrMeta+v")
 
 
-def test_several_states_that_match_are_offered(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/find?q=kms")
+def test_several_states_that_match_are_offered(lab: Lab, looks: Looks) -> None:
+    page = looks(f"{lab.url}/find?q=kms")
     expect(page.locator(".found li")).to_have_count(2)
     expect(page.locator("main")).to_contain_text("2 states match")
     page.locator(".found .key").first.click()
     expect(page.locator("h1")).to_contain_text("kms.tfstate")
 
 
-def test_what_names_another_bucket_is_said_to_lie_outside(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/find?q=" + quote("s3://somebody-elses-bucket/a.tfstate"))
+def test_what_names_another_bucket_is_said_to_lie_outside(lab: Lab, looks: Looks) -> None:
+    page = looks(f"{lab.url}/find?q=" + quote("s3://somebody-elses-bucket/a.tfstate"))
     expect(page.locator("main .notice")).to_contain_text(
         "The bucket somebody-elses-bucket is not among the configured backends"
     )
@@ -114,15 +114,15 @@ def test_what_names_another_bucket_is_said_to_lie_outside(lab: Lab, visits: Visi
         (f"path={quote(f'{BUCKET}/{DELETED.key}', safe='')}", DELETED),
     ],
 )
-def test_a_deep_link_leads_to_the_state(lab: Lab, visits: Visits, query: str, seen: object) -> None:
-    page = visits(f"{lab.url}/go?{query}")
+def test_a_deep_link_leads_to_the_state(lab: Lab, looks: Looks, query: str, seen: object) -> None:
+    page = looks(f"{lab.url}/go?{query}")
     assert isinstance(seen, type(STALE))
     expect(page).to_have_url(f"{lab.url}/s/{seen.id}")
 
 
-def test_a_deep_link_to_what_is_gone_gives_a_page_to_search_from(lab: Lab, visits: Visits) -> None:
-    page = visits()
-    visits.complaints.expected = {404}
+def test_a_deep_link_to_what_is_gone_gives_a_page_to_search_from(lab: Lab, looks: Looks) -> None:
+    page = looks()
+    looks.complaints.expected = {404}
     page.goto(f"{lab.url}/go?lock={uuid('released long ago')}")
     expect(page.locator("main .notice")).to_contain_text("No state was found for this")
     expect(page.locator(".asked")).to_contain_text(uuid("released long ago"))

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Visits
+from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import BACKENDS, Seen, past, record, report
 from tests.browser.server import Lab
 from tests.browser.steps import shown_ids
@@ -92,9 +92,9 @@ def test_every_row_of_the_list_has_the_same_bones_whatever_its_key(
 
 @pytest.mark.parametrize(("hostile", "harmless"), PAIRS, ids=[f"{seen.key[2:14]!r}" for seen, _ in PAIRS])
 def test_the_page_of_a_hostile_key_has_the_bones_of_a_harmless_one(
-    hostile_lab: Lab, visits: Visits, hostile: Seen, harmless: Seen
+    hostile_lab: Lab, looks: Looks, hostile: Seen, harmless: Seen
 ) -> None:
-    page = visits(f"{hostile_lab.url}/s/{harmless.id}")
+    page = looks(f"{hostile_lab.url}/s/{harmless.id}")
     expected = skeleton(page)
     page.goto(f"{hostile_lab.url}/s/{hostile.id}")
     page.get_by_text("Raw record").click()
@@ -108,8 +108,8 @@ def test_the_page_of_a_hostile_key_has_the_bones_of_a_harmless_one(
     )
 
 
-def test_hostile_text_is_shown_as_it_was_written(hostile_lab: Lab, visits: Visits) -> None:
-    page = visits(f"{hostile_lab.url}/states?view=all")
+def test_hostile_text_is_shown_as_it_was_written(hostile_lab: Lab, looks: Looks) -> None:
+    page = looks(f"{hostile_lab.url}/states?view=all")
     shown = page.locator(".row .key").all_inner_texts()
     for key in HOSTILE:
         assert key in shown
@@ -122,17 +122,17 @@ def test_hostile_text_is_shown_as_it_was_written(hostile_lab: Lab, visits: Visit
     "where", ["/states?view=all&q=", "/find?q=", "/go?lock=", "/states?view=all&holder="]
 )
 def test_hostile_words_in_an_address_are_shown_and_not_obeyed(
-    hostile_lab: Lab, visits: Visits, where: str
+    hostile_lab: Lab, looks: Looks, where: str
 ) -> None:
-    page = visits()
-    visits.complaints.expected = {404}
+    page = looks()
+    looks.complaints.expected = {404}
     page.goto(f"{hostile_lab.url}{where}%22%3E%3Cimg%20src%3Dx%20onerror%3Dalert(9)%3E%3Cb%3Enowhere")
     expect(page.locator("h1")).to_be_visible()
     expect(page.locator("main img, main b:text-is('nowhere'), header img")).to_have_count(0)
 
 
-def test_a_search_for_hostile_words_finds_their_row(hostile_lab: Lab, visits: Visits) -> None:
-    page = visits(f"{hostile_lab.url}/states?view=all")
+def test_a_search_for_hostile_words_finds_their_row(hostile_lab: Lab, looks: Looks) -> None:
+    page = looks(f"{hostile_lab.url}/states?view=all")
     page.locator("#q").fill("<img src=x onerror=alert(1)>")
     expect(page.locator(".row")).to_have_count(1)
     expect(page.locator(".row .key")).to_have_text(HOSTILE[0])

@@ -15,7 +15,7 @@ from lockboard.domain.errors import AccessDenied
 from lockboard.domain.inventory import BackendReport
 from lockboard.domain.model import Backend, Content, LockStatus
 from tests.browser.axe import SCHEMES, sideways, small_targets, violations
-from tests.browser.conftest import PHONE, WIDE, Visits
+from tests.browser.conftest import PHONE, WIDE, Looks, Visits
 from tests.browser.estate import BACKENDS, DELETED, EVERY_STATUS, FINE, NOW, Seen, held, report
 from tests.browser.server import Lab
 from tests.browser.steps import PACE, freeze, open_menu, pass_by
@@ -44,15 +44,15 @@ def test_the_estate_holds_every_status_there_is() -> None:
 
 
 @pytest.mark.parametrize("view", ["attention", "locked", "digest", "unreadable", "all"])
-def test_each_view_of_the_list_is_accessible(lab: Lab, visits: Visits, view: str) -> None:
-    page = visits(f"{lab.url}/states?view={view}")
+def test_each_view_of_the_list_is_accessible(lab: Lab, looks: Looks, view: str) -> None:
+    page = looks(f"{lab.url}/states?view={view}")
     expect(page.locator(".tabs [aria-current=page]")).to_be_visible()
     assert page.locator(".row").count() > 0
     assert faults(page) == []
 
 
-def test_a_filtered_list_with_an_open_menu_is_accessible(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all&backend=dev-kr&q=terraform&age=1s&sort=-key")
+def test_a_filtered_list_with_an_open_menu_is_accessible(lab: Lab, looks: Looks) -> None:
+    page = looks(f"{lab.url}/states?view=all&backend=dev-kr&q=terraform&age=1s&sort=-key")
     expect(page.locator(".chip")).to_have_count(3)
     expect(open_menu(page, "Status")).to_be_visible()
     assert faults(page) == []
@@ -62,8 +62,8 @@ ONE_OF_EACH = {(row.content, row.lock): seen for seen in EVERY_STATUS for row in
 
 
 @pytest.mark.parametrize("seen", ONE_OF_EACH.values(), ids=["-".join(both) for both in ONE_OF_EACH])
-def test_the_page_of_each_status_is_accessible(lab: Lab, visits: Visits, seen: Seen) -> None:
-    page = visits(f"{lab.url}/s/{seen.id}?view=all")
+def test_the_page_of_each_status_is_accessible(lab: Lab, looks: Looks, seen: Seen) -> None:
+    page = looks(f"{lab.url}/s/{seen.id}?view=all")
     expect(page.locator("h1")).to_contain_text(seen.key.split("/")[0])
     page.locator("details:not(.menu) summary").evaluate_all("(all) => all.forEach((one) => one.click())")
     assert faults(page) == []
@@ -88,9 +88,9 @@ def test_the_page_of_each_status_is_accessible(lab: Lab, visits: Visits, seen: S
         ("/states?view=unreadable&q=vpc", 200),
     ],
 )
-def test_every_other_page_is_accessible(lab: Lab, visits: Visits, path: str, status: int) -> None:
-    page = visits()
-    visits.complaints.expected = {status} - {200}
+def test_every_other_page_is_accessible(lab: Lab, looks: Looks, path: str, status: int) -> None:
+    page = looks()
+    looks.complaints.expected = {status} - {200}
     response = page.goto(lab.url + path)
     assert response is not None
     assert response.status == status
@@ -98,8 +98,8 @@ def test_every_other_page_is_accessible(lab: Lab, visits: Visits, path: str, sta
     assert faults(page) == []
 
 
-def test_the_keyboard_dialog_is_accessible(lab: Lab, visits: Visits) -> None:
-    page = visits(f"{lab.url}/states?view=all")
+def test_the_keyboard_dialog_is_accessible(lab: Lab, looks: Looks) -> None:
+    page = looks(f"{lab.url}/states?view=all")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
     assert faults(page) == []
@@ -206,10 +206,10 @@ def empty(name: str) -> tuple[tuple[Seen, ...], dict[str, Backend], list[Backend
     ],
 )
 def test_an_empty_list_says_what_is_true(
-    tmp_path: Path, visits: Visits, estate: str, view: str, title: str, says: str
+    tmp_path: Path, looks: Looks, estate: str, view: str, title: str, says: str
 ) -> None:
     with another(tmp_path, *empty(estate)) as lab:
-        page = visits(f"{lab.url}/states?view={view}")
+        page = looks(f"{lab.url}/states?view={view}")
         expect(page.locator(".empty h2")).to_have_text(title)
         expect(page.locator(".empty")).to_contain_text(says)
         assert faults(page) == []

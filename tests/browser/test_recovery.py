@@ -16,7 +16,7 @@ from lockboard.domain.errors import AccessDenied
 from lockboard.domain.model import History
 from lockboard.services.actions import Answer, Form, Halted
 from tests.browser.axe import violations
-from tests.browser.conftest import Visits
+from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import BACKENDS, DAY, DELETED, EVERY_STATUS, HOUR, STALE, Seen, held, report, uuid
 from tests.browser.server import Asked, Gate, Lab
 from tests.browser.steps import back, until
@@ -484,8 +484,8 @@ CONFIRMED = {
 
 
 @pytest.mark.parametrize(("seen", "way"), CONFIRMED.values(), ids=CONFIRMED)
-def test_each_page_that_asks_is_accessible(opens: Opens, visits: Visits, seen: Seen, way: str) -> None:
-    page = visits(f"{opens(seen).url}/s/{seen.id}/{way}")
+def test_each_page_that_asks_is_accessible(opens: Opens, looks: Looks, seen: Seen, way: str) -> None:
+    page = looks(f"{opens(seen).url}/s/{seen.id}/{way}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     page.locator("details summary").evaluate_all("(all) => all.forEach((one) => one.click())")
     assert faults(page) == []
@@ -515,11 +515,11 @@ def test_where_actions_are_off_the_page_says_so_accessibly(opens: Opens, visits:
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_a_hostile_key_and_lock_leave_the_page_with_the_bones_of_a_harmless_one(
-    opens: Opens, visits: Visits, number: int
+    opens: Opens, looks: Looks, number: int
 ) -> None:
     hostile, harmless = estate((HOSTILE[number],))[0], estate((HARMLESS[number],))[0]
     lab = opens(hostile, harmless)
-    page = visits(f"{lab.url}/s/{harmless.id}/unlock")
+    page = looks(f"{lab.url}/s/{harmless.id}/unlock")
     expected = page.evaluate(BONES)
     page.goto(f"{lab.url}/s/{hostile.id}/unlock")
     assert page.evaluate(BONES) == expected

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from lockboard.domain.digests import MD5_OF_NOTHING, Digest, parse_digest
 from lockboard.domain.locks import Lock, LockInfo, LockStore, lock_from_item
 from lockboard.domain.model import History, Observation, Policy, StateObject, Unread, Version
 
+T = TypeVar("T")
 _INPUTS_AT_ONCE = 20
 
 Check = Callable[[Random], None]
@@ -127,45 +129,54 @@ ODD = (
 """Pieces of text that have broken something somewhere."""
 
 
+def below(rnd: Random, end: int) -> int:
+    """A number from 0 up to `end`, in a third of the time of `randrange`."""
+    return int(rnd.random() * end)
+
+
+def one_of(rnd: Random, values: Sequence[T]) -> T:
+    return values[int(rnd.random() * len(values))]
+
+
 def text(rnd: Random, most: int = 12) -> str:
     """Up to `most` pieces, each plain, odd or any character at all."""
-    return "".join(_piece(rnd) for _ in range(rnd.randrange(most + 1)))
+    return "".join(_piece(rnd) for _ in range(below(rnd, most + 1)))
 
 
 def _piece(rnd: Random) -> str:
-    kind = rnd.randrange(4)
+    kind = below(rnd, 4)
     if kind == 0:
-        return rnd.choice(ODD)
+        return one_of(rnd, ODD)
     if kind == 1:
-        return chr(rnd.randrange(0x110000))
+        return chr(below(rnd, 0x110000))
     if kind == 2:
-        return chr(rnd.randrange(0x20, 0x7F))
-    return rnd.choice(("app", "prod", "a", "Z9", "state", "0"))
+        return chr(0x20 + below(rnd, 0x5F))
+    return one_of(rnd, ("app", "prod", "a", "Z9", "state", "0"))
 
 
 def key(rnd: Random) -> str:
     """A state key, plain more often than not."""
-    plain = rnd.choice(
-        ("app.tfstate", "remote", "env:/staging/app.tfstate", "a/b.tfstate", "x-md5", "x.tflock")
+    plain = one_of(
+        rnd, ("app.tfstate", "remote", "env:/staging/app.tfstate", "a/b.tfstate", "x-md5", "x.tflock")
     )
     return plain if rnd.random() < 0.5 else text(rnd) or "k"
 
 
 def json_text(rnd: Random, value: object) -> str:
     """The value as JSON in one of the ways people and programs write it."""
-    return json.dumps(value, ensure_ascii=rnd.random() < 0.5, indent=rnd.choice((None, None, 1)))
+    return json.dumps(value, ensure_ascii=rnd.random() < 0.5, indent=one_of(rnd, (None, None, 1)))
 
 
 def any_json(rnd: Random, depth: int = 3) -> object:
     """A JSON value of any type."""
-    kind = rnd.randrange(9 if depth else 7)
+    kind = below(rnd, 9 if depth else 7)
     if kind < 3:
         return text(rnd, 4)
     if kind == 7:
-        return [any_json(rnd, depth - 1) for _ in range(rnd.randrange(4))]
+        return [any_json(rnd, depth - 1) for _ in range(below(rnd, 4))]
     if kind == 8:
-        return {text(rnd, 2): any_json(rnd, depth - 1) for _ in range(rnd.randrange(4))}
-    return (None, rnd.random() < 0.5, rnd.choice((0, -1, 10**30, 1.5, 2**63)), float("nan"))[kind - 3]
+        return {text(rnd, 2): any_json(rnd, depth - 1) for _ in range(below(rnd, 4))}
+    return (None, rnd.random() < 0.5, one_of(rnd, (0, -1, 10**30, 1.5, 2**63)), float("nan"))[kind - 3]
 
 
 def created(rnd: Random) -> str:
@@ -173,21 +184,21 @@ def created(rnd: Random) -> str:
     if rnd.random() < 0.2:
         return text(rnd)
     parts = [
-        rnd.choice((rnd.randrange(1, 13), 0, 13, 99)),
-        rnd.choice((rnd.randrange(1, 29), 0, 29, 30, 31, 32)),
+        one_of(rnd, (1 + below(rnd, 12), 0, 13, 99)),
+        one_of(rnd, (1 + below(rnd, 28), 0, 29, 30, 31, 32)),
     ]
     clock = [
-        rnd.choice((rnd.randrange(24), 24)),
-        rnd.choice((rnd.randrange(60), 60)),
-        rnd.choice((rnd.randrange(60), 60, 61)),
+        one_of(rnd, (below(rnd, 24), 24)),
+        one_of(rnd, (below(rnd, 60), 60)),
+        one_of(rnd, (below(rnd, 60), 60, 61)),
     ]
-    year = rnd.choice((2026, 2024, 1900, 1, 0, 9999, rnd.randrange(10_000)))
-    fraction = rnd.choice(("", "." + "123456789"[: rnd.randrange(10)], "." + "9" * 40, ","))
-    zone = rnd.choice(
-        ("Z", "Z", "", "z", "+00:00", "-12:00", "+14:00", "+24:00", "-23:59", "+09:60", "+0900")
+    year = one_of(rnd, (2026, 2024, 1900, 1, 0, 9999, below(rnd, 10_000)))
+    fraction = one_of(rnd, ("", "." + "123456789"[: below(rnd, 10)], "." + "9" * 40, ","))
+    zone = one_of(
+        rnd, ("Z", "Z", "", "z", "+00:00", "-12:00", "+14:00", "+24:00", "-23:59", "+09:60", "+0900")
     )
     return (
-        f"{year:04}-{parts[0]:02}-{parts[1]:02}{rnd.choice(('T', 'T', 'T', ' ', 't'))}"
+        f"{year:04}-{parts[0]:02}-{parts[1]:02}{one_of(rnd, ('T', 'T', 'T', ' ', 't'))}"
         f"{clock[0]:02}:{clock[1]:02}:{clock[2]:02}{fraction}{zone}"
     )
 
@@ -197,22 +208,22 @@ NAMES = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
 
 def record(rnd: Random) -> str:
     """The text of a lock record: whole, damaged, of other types, with names in any case and twice."""
-    kind = rnd.randrange(8)
+    kind = below(rnd, 8)
     if kind == 0:
         return text(rnd, 30)
     if kind == 1:
         return json_text(rnd, any_json(rnd))
     if kind == 2:
-        return rnd.choice("[{") * rnd.choice((10, 2_000)) + rnd.choice(("", "1", '"'))
+        return one_of(rnd, "[{") * one_of(rnd, (10, 2_000)) + one_of(rnd, ("", "1", '"'))
     pairs = []
-    for name in rnd.sample(NAMES, rnd.randrange(8)) + rnd.choices(NAMES, k=rnd.randrange(3)):
-        spelt = rnd.choice((name, name, name.lower(), name.upper(), name.replace("s", "\u017f")))
+    for name in rnd.sample(NAMES, below(rnd, 8)) + rnd.choices(NAMES, k=below(rnd, 3)):
+        spelt = one_of(rnd, (name, name, name.lower(), name.upper(), name.replace("s", "\u017f")))
         value = created(rnd) if name == "Created" else text(rnd, 6)
         pairs.append(f"{json.dumps(spelt)}:{json_text(rnd, value if rnd.random() < 0.9 else any_json(rnd))}")
     whole = "{" + ",".join(pairs) + "}"
     if kind == 3 and whole:
-        at = rnd.randrange(len(whole))
-        return whole[:at] + text(rnd, 2) + whole[at + rnd.randrange(3) :]
+        at = below(rnd, len(whole))
+        return whole[:at] + text(rnd, 2) + whole[at + below(rnd, 3) :]
     return whole
 
 
@@ -232,7 +243,7 @@ def attribute(rnd: Random, string: str) -> dict[str, object] | None:
         {"S": 7},
         {string: string},
     ]
-    return {"S": string} if rnd.random() < 0.6 else rnd.choice(other)
+    return {"S": string} if rnd.random() < 0.6 else one_of(rnd, other)
 
 
 # ---- observations ------------------------------------------------------------
@@ -243,18 +254,19 @@ POLICY = Policy()
 
 def moment(rnd: Random, days: float = 3) -> datetime:
     """A time around NOW, on the second or not; within seconds of it as often as further away."""
-    span = rnd.choice((20.0, 3600.0, 86400.0 * days))
-    return NOW + timedelta(seconds=round(rnd.uniform(-span, span / 4), rnd.choice((0, 3))))
+    span = one_of(rnd, (20.0, 3600.0, 86400.0 * days))
+    return NOW + timedelta(seconds=round(rnd.uniform(-span, span / 4), one_of(rnd, (0, 3))))
 
 
 def unread(rnd: Random) -> Unread:
-    return rnd.choice(
-        (Unread("timed out", "Timeout"), Unread("s3:GetObject is denied", "AccessDenied", denied=True))
+    return one_of(
+        rnd, (Unread("timed out", "Timeout"), Unread("s3:GetObject is denied", "AccessDenied", denied=True))
     )
 
 
 def body(rnd: Random) -> Body | Unread | None:
-    kind = rnd.choice(
+    kind = one_of(
+        rnd,
         (
             None,
             "unread",
@@ -264,7 +276,7 @@ def body(rnd: Random) -> Body | Unread | None:
             BodyKind.ENCRYPTED,
             BodyKind.BROKEN,
             BodyKind.EMPTY,
-        )
+        ),
     )
     if kind is None:
         return None
@@ -272,39 +284,39 @@ def body(rnd: Random) -> Body | Unread | None:
         return unread(rnd)
     if kind is BodyKind.EMPTY:
         return Body(MD5_OF_NOTHING, 0, kind)
-    md5, size = rnd.choice(MD5S), rnd.randrange(1, 9)
+    md5, size = one_of(rnd, MD5S), 1 + below(rnd, 8)
     if kind is BodyKind.BROKEN:
         return Body(md5, size, kind, problem="it is not JSON: syntax error at byte offset 3")
-    serial, lineage = rnd.choice((None, 1, 2, 3)), rnd.choice((None, "one", "one", "one", "two"))
-    resources = rnd.choice((None, 0, 1, 5)) if kind is BodyKind.STATE else None
+    serial, lineage = one_of(rnd, (None, 1, 2, 3)), one_of(rnd, (None, "one", "one", "one", "two"))
+    resources = one_of(rnd, (None, 0, 1, 5)) if kind is BodyKind.STATE else None
     return Body(md5, size, kind, None, 4, serial, lineage, "1.11.4", resources)
 
 
 def _size(rnd: Random, held: Body | Unread | None) -> int:
-    return held.size if isinstance(held, Body) else rnd.choice((0, 7, 900))
+    return held.size if isinstance(held, Body) else one_of(rnd, (0, 7, 900))
 
 
 def _etag(rnd: Random, held: Body | Unread | None) -> str:
     if isinstance(held, Body) and rnd.random() < 0.6:
         return held.md5
-    return rnd.choice((*MD5S, "6bdf" + "0" * 28 + "-2", "kms"))
+    return one_of(rnd, (*MD5S, "6bdf" + "0" * 28 + "-2", "kms"))
 
 
 def state(rnd: Random) -> StateObject | None | Unread:
-    kind = rnd.randrange(8)
+    kind = below(rnd, 8)
     if kind < 2:
         return (None, unread(rnd))[kind]
     held = body(rnd)
     return StateObject(
-        _etag(rnd, held), _size(rnd, held), moment(rnd), rnd.choice((None, "v9", "null")), None, held
+        _etag(rnd, held), _size(rnd, held), moment(rnd), one_of(rnd, (None, "v9", "null")), None, held
     )
 
 
 def digest(rnd: Random) -> Digest | None | Unread:
-    kind = rnd.randrange(8)
+    kind = below(rnd, 8)
     if kind < 2:
         return (None, unread(rnd))[kind]
-    value = rnd.choice((*MD5S, *MD5S, MD5_OF_NOTHING, MD5S[0].upper(), text(rnd)))
+    value = one_of(rnd, (*MD5S, *MD5S, MD5_OF_NOTHING, MD5S[0].upper(), text(rnd)))
     return parse_digest(attribute(rnd, value))
 
 
@@ -313,39 +325,39 @@ def info(rnd: Random) -> LockInfo:
     if rnd.random() < 0.3:
         id_, operation, comment, who, version, path = (text(rnd) for _ in range(6))
         return LockInfo(id_, operation, comment, who, version, moment(rnd), path)
-    operation = rnd.choice(("OperationTypeApply", "OperationTypePlan", "init", "lockboard-repair"))
+    operation = one_of(rnd, ("OperationTypeApply", "OperationTypePlan", "init", "lockboard-repair"))
     return LockInfo(
-        rnd.choice(("id-1", "id-2", "")),
+        one_of(rnd, ("id-1", "id-2", "")),
         operation,
         "",
         "root@ci",
         "1.11.4",
-        rnd.choice((None, moment(rnd))),
+        one_of(rnd, (None, moment(rnd))),
         "b/app.tfstate",
     )
 
 
 def lock(rnd: Random, store: LockStore) -> Lock | None | Unread:
-    kind = rnd.randrange(8)
+    kind = below(rnd, 8)
     if kind < 3:
         return None
     if kind == 3:
         return unread(rnd)
     if kind == 4 and store is LockStore.DYNAMODB:
         return lock_from_item(attribute(rnd, record(rnd)), carries_digest=rnd.random() < 0.2)
-    acquired = rnd.choice((None, moment(rnd))) if store is LockStore.TFLOCK else None
+    acquired = one_of(rnd, (None, moment(rnd))) if store is LockStore.TFLOCK else None
     if kind == 4:
-        return Lock(store, "", None, "it is empty", acquired, occupied_by=rnd.choice((None, "state")))
+        return Lock(store, "", None, "it is empty", acquired, occupied_by=one_of(rnd, (None, "state")))
     found = info(rnd)
     return Lock(store, "{}", found, None if found.id else "its ID is empty", acquired)
 
 
 def history(rnd: Random) -> History | Unread | None:
-    kind = rnd.randrange(8)
+    kind = below(rnd, 8)
     if kind < 2:
         return (None, unread(rnd))[kind]
     versions = []
-    for number in range(rnd.randrange(5)):
+    for number in range(below(rnd, 5)):
         if rnd.random() < 0.3:
             versions.append(Version(f"m{number}", moment(rnd), delete_marker=True, latest=number == 0))
             continue
@@ -370,7 +382,7 @@ def observation(rnd: Random) -> Observation:
         history=history(rnd),
         lockfile_history=rnd.random() < 0.4,
         sibling=text(rnd) if rnd.random() < 0.1 else None,
-        mismatch_since=rnd.choice((None, moment(rnd), NOW - timedelta(minutes=1))),
-        locks_since=rnd.choice((None, moment(rnd), NOW - timedelta(minutes=1))),
-        clock_skew=rnd.choice((None, timedelta(), timedelta(seconds=rnd.uniform(-90_000, 90_000)))),
+        mismatch_since=one_of(rnd, (None, moment(rnd), NOW - timedelta(minutes=1))),
+        locks_since=one_of(rnd, (None, moment(rnd), NOW - timedelta(minutes=1))),
+        clock_skew=one_of(rnd, (None, timedelta(), timedelta(seconds=rnd.uniform(-90_000, 90_000)))),
     )

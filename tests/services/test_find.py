@@ -3,14 +3,14 @@ from __future__ import annotations
 import json
 import time
 from datetime import timedelta
+from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from lockboard.domain.keys import matcher, state_id
 from lockboard.domain.model import Backend, Policy
 from lockboard.services.find import INPUT_LIMIT, Finding, candidates, understand
+from tests.domain.strategies import many_inputs, text
 
 LOCK = "7d0c5356-96d2-4fc7-9c3e-9d1f3a5b6c7d"
 ASKED = "11111111-2222-3333-4444-555555555555"
@@ -377,46 +377,23 @@ def test_a_finding_without_a_key_has_no_candidates() -> None:
     assert candidates(Finding(lock_id=LOCK, holder=WHO), [PROD]) == ()
 
 
-PIECES = st.sampled_from(
-    [
-        *(text for text, _ in MESSAGES.values()),
-        *(text for text, _ in NAMES.values()),
-        *(
-            "Lock Info:",
-            "ID:",
-            "Path:",
-            "Key:",
-            "│",
-            "\x1b[",
-            "\x1b]",
-            "?versionId=",
-            '\\"',
-            '"LockID": {"S": "',
-            "s3://",
-        ),
-        *(
-            "https://",
-            "arn:aws:s3:::",
-            "console.aws.amazon.com/s3/object/",
-            "%",
-            "[",
-            "]",
-            "\ud800",
-            "\u202e",
-            "\x00",
-        ),
-        "does not have the expected content",
-    ]
+PIECES = (
+    *(text for text, _ in MESSAGES.values()),
+    *(text for text, _ in NAMES.values()),
+    *("Lock Info:", "ID:", "Path:", "Key:", "│", "\x1b[", "\x1b]", "?versionId=", '\\"', '"LockID": {"S": "'),
+    *("s3://", "https://", "arn:aws:s3:::", "console.aws.amazon.com/s3/object/", "%", "[", "]"),
+    *("\ud800", "\u202e", "\x00", "does not have the expected content"),
 )
-PASTES = st.lists(st.one_of(PIECES, st.text(max_size=30)), max_size=5).map("".join)
 
 
-@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(PASTES, st.integers(0, 400), st.integers(0, 4000))
-def test_no_paste_is_an_error(paste: str, start: int, length: int) -> None:
-    found = understand(paste[start : start + length])
+@many_inputs
+def test_no_paste_is_an_error(rnd: Random) -> None:
+    pieces = (rnd.choice(PIECES) if rnd.random() < 0.5 else text(rnd, 30) for _ in range(rnd.randrange(6)))
+    start, length = rnd.randrange(401), rnd.randrange(4001)
+    paste = "".join(pieces)[start : start + length]
+    found = understand(paste)
 
-    assert found == understand(paste[start : start + length])
+    assert found == understand(paste)
     assert len(candidates(found, [PROD, DEV])) <= 12
 
 
