@@ -94,7 +94,6 @@ def _judge_readable(
 ) -> LockFinding:
     first = locks[0]
     age = age_of(first, policy, now)
-    young = age is not None and age < policy.in_flight
     holder = _holder(first)
     if any(lock.info and lock.info.operation.startswith(LOCKBOARD_OPERATION) for lock in locks):
         if age is None or age <= OWN_OPERATION_LIMIT:
@@ -104,7 +103,7 @@ def _judge_readable(
         )
     odd = _odd_pair(seen, locks, content)
     workspace = workspace_of(seen.key, seen.workspace_prefix) if seen.state is None else None
-    ripe = first.since + policy.in_flight if young and first.since else now
+    ripe = _ripe_at(first, seen.locks_since, policy, now)
     due = max(ripe, (seen.locks_since or now) + policy.settle) if odd else ripe
     if (odd or workspace) and due > now:
         return LockFinding(LockStatus.LOCKED, f"Locked: {holder}.", True, settles_at=due)
@@ -128,6 +127,17 @@ def _judge_readable(
     if aged.status is LockStatus.LOCK_STALE:
         return replace(aged, why=f"{aged.why} {odd[1]}")
     return LockFinding(*odd, True)
+
+
+def _ripe_at(lock: Lock, seen_since: datetime | None, policy: Policy, now: datetime) -> datetime:
+    """When it is no longer so young that what seems wrong may be an apply at work; `now` where it is not.
+
+    By a clock that is ahead of ours a lock would stay young: it was taken before it was seen first.
+    """
+    if lock.since is None:
+        return now
+    taken = min(lock.since, seen_since or lock.since, now)
+    return max(taken + policy.in_flight, now)
 
 
 def _holder(lock: Lock) -> str:

@@ -94,6 +94,14 @@ def test_time_alone_settles_what_was_open_and_ages_a_lock_and_nothing_else(rnd: 
         assert now == then
 
 
+def test_a_lock_by_a_clock_that_is_ahead_does_not_grow_young() -> None:
+    """It was found split, within five minutes of its time taken for one just made, and then split again."""
+    seen = seen_with(GOOD, V2, table=a_lock(), file=a_lock(FILE, "id-2", ago=-6 * MINUTE))
+    later = [diagnose(seen, POLICY, NOW + minutes * MINUTE).lock for minutes in range(10)]
+
+    assert set(later) == {LockStatus.LOCK_SPLIT}
+
+
 @many_inputs
 def test_a_verdict_that_is_not_open_says_so_and_one_that_is_names_a_time_to_come(rnd: Random) -> None:
     seen = observation(rnd)
@@ -856,6 +864,17 @@ LOCK_ROWS = [
         "waits",
         "attention",
     ),
+    *(
+        Row(
+            f"two holders, one by a clock that is {ahead} ahead",
+            seen_with(GOOD, V2, table=a_lock(), file=a_lock(FILE, "id-2", ago=-ahead)),
+            "ok",
+            "lock_split",
+            "waits",
+            "attention",
+        )
+        for ahead in (SECOND, 2 * MINUTE, 2 * HOUR)
+    ),
     Row(
         "two holders at first sight",
         seen_with(GOOD, V2, table=a_lock(), file=a_lock(FILE, "id-2"), settled=False),
@@ -890,7 +909,7 @@ LOCK_ROWS = [
     ),
     Row(
         "the file alone in a dual stack, taken just now",
-        seen_with(GOOD, V2, file=a_lock(FILE, ago=SECOND)),
+        seen_with(GOOD, V2, file=a_lock(FILE, ago=SECOND), settled=False),
         "ok",
         "locked",
         "waits",
@@ -969,7 +988,7 @@ LOCK_ROWS = [
     ),
     Row(
         "a workspace that is being made",
-        seen_with(None, None, history=NONE, table=a_lock(ago=SECOND), key=WORKSPACE),
+        seen_with(None, None, history=NONE, table=a_lock(ago=SECOND), key=WORKSPACE, settled=False),
         "absent",
         "locked",
         "waits",
