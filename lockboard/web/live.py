@@ -20,15 +20,17 @@ BUCKET_SECONDS = 10
 KEPT = 128
 """Pages, and lists whose controls are made, that are kept at the same time."""
 
-PLACEHOLDER = f"nonce-{secrets.token_hex(16)}"
-"""Stands for the nonce in a page while it is kept. Never sent, so nobody can forge it."""
-WHO, CSRF = f"who-{secrets.token_hex(16)}", f"csrf-{secrets.token_hex(16)}"
+_MARK = f"mark-{secrets.token_hex(16)}-"
+"""What every placeholder begins with, so that a page is searched for one text. Never sent, so nobody can
+forge it.
+"""
+PLACEHOLDER = f"{_MARK}n"
+"""Stands for the nonce in a page while it is kept."""
+WHO, CSRF = f"{_MARK}w", f"{_MARK}c"
 """Stand for the visitor's name and for the token of their forms: kept pages are shared by those who may see
 the same.
 """
-
-
-_MARKS = re.compile(f"({PLACEHOLDER}|{WHO}|{CSRF})")
+_MARKS = re.compile(f"({_MARK}[nwc])")
 
 
 class Snapshot(NamedTuple):
