@@ -377,3 +377,62 @@ def test_collect_says_everything_as_lines(tmp_path: Any) -> None:
     )
     assert line["requests"]["list"] == 3
     assert all(json.loads(other) for other in rest.splitlines())
+
+
+def test_what_is_merely_told_waits_for_what_follows_and_a_warning_waits_for_nothing(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "GATHERED", 3600.0)
+    monkeypatch.setattr(logs, "_OUTPUT", logs._Output())
+    logs.configure(stream, gather=True)
+    logs.tell("web", "first")
+    logs.get("web").info("second")
+    assert stream.getvalue() == ""
+    logs.get("web").warning("third")
+
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["event"] for line in told] == ["first", "second", "third"]
+    assert [line["logger"] for line in told] == ["web"] * 3
+
+
+def test_lines_that_wait_are_written_before_they_are_longer_than_a_line_may_be(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "GATHERED", 3600.0)
+    monkeypatch.setattr(logs, "_OUTPUT", logs._Output())
+    written: list[str] = []
+    monkeypatch.setattr(stream, "write", written.append)
+    logs.configure(stream, gather=True)
+    for number in range(200):
+        logs.tell("web", "request", path="/" + "x" * 300, count=number)
+    logs.get("web").error("the end")
+
+    lines = "".join(written).splitlines()
+    assert max(map(len, written)) <= logs.LONGEST_LINE
+    assert [json.loads(line).get("count") for line in lines] == [*range(200), None]
+    assert len(written) < 30
+
+
+def test_lines_that_wait_are_written_by_themselves(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = threading.Event()
+    monkeypatch.setattr(logs, "_OUTPUT", logs._Output())
+    monkeypatch.setattr(stream, "flush", flushed.set)
+    logs.configure(stream, gather=True)
+    logs.tell("web", "request")
+
+    assert flushed.wait(10)
+    assert json.loads(stream.getvalue())["event"] == "request"
+
+
+def test_a_process_that_ends_writes_what_waits() -> None:
+    program = (
+        "import sys\nfrom lockboard import logs\nlogs.GATHERED = 3600\n"
+        "logs.configure(sys.stderr, gather=True)\nlogs.tell('web', 'the last')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert json.loads(done.stderr)["event"] == "the last"

@@ -16,7 +16,8 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
-from flask import Flask, Response, abort, g, request
+from flask import Flask, Request, Response, abort, g, request
+from flask.globals import request_ctx
 
 from lockboard import logs
 from lockboard.domain.access import Actor, Permission
@@ -181,12 +182,13 @@ def stand_guard(
 
     @app.before_request
     def gate() -> Response | None:
-        need = NEEDS.get(request.endpoint or "")
-        if need is None and request.endpoint is not None:
+        asked = request_ctx.request  # once: the proxy looks it up for every attribute
+        need = NEEDS.get(asked.endpoint or "")
+        if need is None and asked.endpoint is not None:
             abort(403)
         if need is not None and need.permission is Open.UNASKED:
             return None
-        token = _bearer()
+        token = _bearer(asked)
         now = clock()
         found = bearer(token, now) if token is not None else entrance.visitor(now)
         g.lockboard_visitor = found
@@ -198,7 +200,7 @@ def stand_guard(
             assert isinstance(need.permission, Permission)
             if not found.actor.rights.somewhere(need.permission):
                 abort(403, f"You are signed in, but have no permission to {_WORDS[need.permission]}.")
-        changing = request.method in _CHANGING
+        changing = asked.method in _CHANGING
         if changing and need.csrf and token is None and not _csrf_is_right(found):
             abort(403, "This form is of another sign-in, or it was made up. Open its page again.")
         if need.fresh and not found.actor.is_fresh(now, FRESH if changing else FRESH - VIEW_LASTS):
@@ -217,13 +219,13 @@ _WORDS = {
 }
 
 
-def _bearer() -> str | None:
+def _bearer(asked: Request) -> str | None:
     """The token of a program, "" for anything else that claims to be one; only the API takes one, so that no
     page can be driven with it.
     """
-    if not request.path.startswith("/api/") or "HTTP_AUTHORIZATION" not in request.environ:
+    if not asked.path.startswith("/api/") or "HTTP_AUTHORIZATION" not in asked.environ:
         return None
-    scheme, _, value = request.environ["HTTP_AUTHORIZATION"].partition(" ")
+    scheme, _, value = asked.environ["HTTP_AUTHORIZATION"].partition(" ")
     return value.strip() if scheme.lower() == "bearer" else ""
 
 

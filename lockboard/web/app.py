@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from flask import Flask, Response, abort, request, send_from_directory
+from flask import Flask, Request, Response, abort, request, send_from_directory
+from flask.sessions import NullSession, SessionInterface
 from jinja2 import StrictUndefined
 
 from lockboard.domain.audit import Audit, Person
@@ -82,6 +84,24 @@ class Services:
     limited: bool = True
 
 
+class _NoSessions(SessionInterface):
+    """Our sessions are in the database; Flask's are nowhere."""
+
+    _none = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        return self._none
+
+
+class _Synchronous(Flask):
+    """No view is a coroutine, so none is asked whether it is: four times in every request."""
+
+    session_interface = _NoSessions()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def build_app(
     services: Services,
     *,
@@ -95,7 +115,7 @@ def build_app(
     every name below it. `proxies` are the networks whose X-Forwarded headers are believed. `monotonic` gives
     seconds that only grow, which say how long a read of the store is kept.
     """
-    app = Flask("lockboard", root_path=str(ROOT), template_folder="templates", static_folder=None)
+    app = _Synchronous("lockboard", root_path=str(ROOT), template_folder="templates", static_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=LARGEST_REQUEST, MAX_FORM_MEMORY_SIZE=LARGEST_REQUEST, MAX_FORM_PARTS=50
     )

@@ -29,7 +29,7 @@ from lockboard.web.lookup import looks_pasted
 from lockboard.web.marks import STATUS_TITLES, SUSPECT
 from lockboard.web.prefs import preferences
 from lockboard.web.rows import escaped, table_rows
-from lockboard.web.security import NONCE
+from lockboard.web.security import HEADERS, NONCE
 from lockboard.web.strip import SHOWN, Strip, strip
 from lockboard.web.times import Times
 
@@ -89,8 +89,8 @@ def blueprint(desk: Desk) -> Blueprint:
 
     @pages.get("/states")
     def states() -> Response:
-        fragment = wants_fragment()
-        snapshot, now = desk.watch.snapshot(), desk.clock()
+        fragment, room, now = wants_fragment(), desk.room, desk.clock()
+        snapshot = room.watch.snapshot()
         key = (
             snapshot.stamp,
             request.query_string,
@@ -98,7 +98,7 @@ def blueprint(desk: Desk) -> Blueprint:
             fragment,
             int(now.timestamp()) // BUCKET_SECONDS,
         )
-        kept = desk.room.pages.get(key)
+        kept = room.pages.get(key)
         if kept is None:
             wanted = asked(request.args)
             if looks_pasted(wanted.text):
@@ -106,7 +106,7 @@ def blueprint(desk: Desk) -> Blueprint:
             html = render_region(
                 "board/states.html", "board/_region.html", **list_page(desk, snapshot, wanted)
             )
-            kept = desk.room.pages.keep(key, html, wanted.url())
+            kept = room.pages.keep(key, html, wanted.url())
         return _addressed(kept, fragment)
 
     @pages.get("/states/pulse")
@@ -382,17 +382,18 @@ def _nothing_here(view: str, total: int, health: Health) -> Empty:
 
 def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
     """204 while the page shows what there is; else how many of its rows changed, by an event."""
+    request.environ[HEADERS] = snapshot.headers
     if seen == snapshot.generation:
-        return Response(status=204, headers=snapshot.headers)
+        return Response(status=204)
     state_id = request.args.get("state", "")
     if state_id:
         changed = int(fingerprint_of(desk.board.state(state_id)) != request.args.get("seen", ""))
         if not changed:
-            return Response(status=204, headers=snapshot.headers)
+            return Response(status=204)
     else:
         changed = desk.board.changed_since(seen, asked(request.args).but().query(desk.clock()))
     news = {"rows": changed, "attention": desk.counted(snapshot)[0].get("attention", 0)}
-    return Response(status=200, headers=(*snapshot.headers, ("HX-Trigger", json.dumps({"lb:changed": news}))))
+    return Response(status=200, headers={"HX-Trigger": json.dumps({"lb:changed": news})})
 
 
 def fingerprint_of(row: StateRow | None) -> str:

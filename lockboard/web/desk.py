@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from flask import Flask, Response, current_app, g, redirect, request
+from flask import Flask, Response, current_app, redirect, request
+from flask.globals import app_ctx
 from markupsafe import Markup, escape
 
 from lockboard.domain.access import EVERY_BACKEND, Permission, Rights, Scope
@@ -22,7 +23,7 @@ from lockboard.domain.ports import Clock
 from lockboard.domain.text import shown
 from lockboard.services.actions import Actions
 from lockboard.services.audit_within import audit_within
-from lockboard.web.access import known_visitor, visitor
+from lockboard.web.access import known_visitor
 from lockboard.web.live import CSRF, PLACEHOLDER, WHO, Pages, Snapshot, Watch
 from lockboard.web.prefs import preferences, zone
 from lockboard.web.security import NONCE
@@ -102,9 +103,10 @@ class Desk:
     @property
     def room(self) -> Room:
         """Of who sent the request at hand."""
-        found: Room | None = g.get("lockboard_room")
+        kept = app_ctx.g  # once: the proxy looks it up for every attribute
+        found: Room | None = kept.get("lockboard_room")
         if found is None:
-            found = g.lockboard_room = self._room(*_sight(visitor().actor.rights))
+            found = kept.lockboard_room = self._room(*_sight(kept.lockboard_visitor.actor.rights))
         return found
 
     def _room(self, scope: Scope, audited: Scope, who: Me) -> Room:

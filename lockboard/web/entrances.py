@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from flask import Flask, Response, g, request
+from flask.globals import request_ctx
 
 from lockboard.domain.access import NO_RIGHTS, Actor, Grant, Identity, Rights, Role
 from lockboard.domain.audit import Audit, Entry, Kind, Person
@@ -47,8 +49,13 @@ class DemoEntrance:
         self._csrf = keyed(secret, "csrf", "demo")
 
     def visitor(self, now: datetime) -> Visitor | None:
-        role = self.role()
-        return Visitor(Actor(Person(f"demo-{role}", self.mode, address()), _AUTHORITY[role]), self._csrf)
+        asked = request_ctx.request  # once: the proxy looks it up for every attribute
+        role = self.role() if "HTTP_COOKIE" in asked.environ else Role.OPERATOR
+        return self._visitor(role, asked.remote_addr or "")
+
+    @lru_cache(maxsize=256)  # noqa: B019  there is one of these in a process
+    def _visitor(self, role: Role, address: str) -> Visitor:
+        return Visitor(Actor(Person(f"demo-{role}", self.mode, address), _AUTHORITY[role]), self._csrf)
 
     def role(self) -> Role:
         """The one chosen; the operator before anything was."""

@@ -18,6 +18,8 @@ PEER = "lockboard.peer"
 _FOR = "HTTP_X_FORWARDED_FOR"
 _PROTO = "HTTP_X_FORWARDED_PROTO"
 _OTHERS = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
+_KIND = ("HTTP_X_FORWARDED", *_OTHERS)
+"""What the names of all headers of this kind begin with."""
 _NEVER_BELIEVED = (
     *_OTHERS,
     "HTTP_X_FORWARDED",
@@ -67,7 +69,7 @@ class Forwarded:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault(PEER, environ.get("REMOTE_ADDR", ""))
         if not self._networks.hold(environ[PEER]):
-            for name in [name for name in environ if name.startswith("HTTP_X_FORWARDED") or name in _OTHERS]:
+            for name in [name for name in environ if name.startswith(_KIND)]:
                 del environ[name]
             return self._app(environ, start_response)
         client = _client(environ.pop(_FOR, ""))

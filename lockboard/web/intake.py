@@ -136,8 +136,38 @@ class _Socket(socket.socket):
     sends, it waits for so long and no longer.
     """
 
+    _holds = False
+    _head = b""
+
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         return b""
+
+    def hold(self) -> None:
+        """What is sent next is the head of an answer: it goes with the first of the body. Each call to the
+        system lets another thread go first.
+        """
+        self._holds = True
+
+    def let_go(self) -> None:
+        """Send the head that no body followed."""
+        head, self._head, self._holds = self._head, b"", False
+        if head:
+            super().sendall(head)
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        if self._holds and not self._head:
+            self._head = bytes(data)
+            return
+        head, self._head, self._holds = self._head, b"", False
+        sent = self.sendmsg((head, data)) - len(head) if head else 0
+        if sent < 0:
+            super().sendall(head[sent:])
+        if sent < len(data):
+            super().sendall(data[max(sent, 0) :] if sent else data, flags)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        self.let_go()
+        return super().sendfile(file, offset, count)
 
     def take(self) -> bytes | None:
         """What there is now: None where nothing is, b"" after the end."""
@@ -255,7 +285,15 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         """Called in a thread. After a body that was left out nobody knows where the next request begins."""
         if conn.intake.partial:
             req.force_close()
-        return super().handle_request(req, conn)
+        conn.sock.hold()
+        try:
+            again = super().handle_request(req, conn)
+        except BaseException:
+            with suppress(OSError):
+                conn.sock.let_go()
+            raise
+        conn.sock.let_go()
+        return again
 
     def linger(self, conn: _Connection) -> None:
         """Wait in the loop until the client hangs up, so that it gets the answer whole (RFC 9112, 9.6)."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response
 from flask.globals import request_ctx
 
 from lockboard import logs
 from lockboard.web.access import known_visitor
+from lockboard.web.chance import CHANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,26 +32,33 @@ def watch_requests(app: Flask, monotonic: Callable[[], float]) -> None:
     Wraps `app.wsgi_app` as it stands. A line has the path without its query, which may hold what a sign-in
     brought back or a person searched for.
     """
-    log = logs.get("web")
     inner = app.wsgi_app
 
     def numbered(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        logs.bind_request(secrets.token_hex(8))
+        request_id = CHANCE.take(8).hex()
+        logs.bind_request(request_id)
         environ[_BEGAN] = monotonic()
+
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None
+        ) -> Callable[[bytes], object]:
+            headers.append((HEADER, request_id))
+            return start_response(status, headers, exc_info)
+
         try:
-            return inner(environ, start_response)
+            return inner(environ, start)
         finally:
             logs.bind_request(None)
 
     @app.after_request
     def say(answer: Response) -> Response:
-        answer.headers.add(HEADER, logs.request_id() or "")
         # Once: the proxy looks it up for every attribute.
         asked = request_ctx.request
         if answer.status_code < 500 and asked.endpoint in _QUIET:
             return answer
         visitor = known_visitor()
-        log.info(
+        logs.tell(
+            "web",
             "request",
             method=asked.method[:16],
             route=asked.url_rule.rule if asked.url_rule else None,

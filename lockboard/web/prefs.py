@@ -67,8 +67,11 @@ def from_cookie(value: str) -> Preferences:
     return chosen(dict(zip(Preferences.__dataclass_fields__, value.split("."), strict=False)))
 
 
+_AS_IT_COMES = from_cookie("")
+
+
 def preferences() -> Preferences:
     """Of the request at hand."""
     if "HTTP_COOKIE" not in request.environ:
-        return from_cookie("")
+        return _AS_IT_COMES
     return from_cookie(request.cookies.get(COOKIE, ""))

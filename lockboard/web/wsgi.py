@@ -61,7 +61,7 @@ def application(*, limited: bool = True) -> Flask:
         SettingsError, StoreError: with the setting's name.
         AuditError: the audit log does not take records.
     """
-    logs.configure(sys.stderr)
+    logs.configure(sys.stderr, gather=True)
     settings = load(None, os.environ)
     require_safe(settings, None, os.environ)
     _, _, board = open_store(settings)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 from gunicorn.http import errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lockboard.web.intake import LONGEST_BODY, Intake, TooLong
+from lockboard.web.chance import Chance
+from lockboard.web.intake import LONGEST_BODY, Intake, TooLong, _Socket
 
 HEAD = b"POST /find HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -168,3 +175,98 @@ def test_a_head_without_an_end_is_refused() -> None:
     intake = Intake()
     with pytest.raises(errors.LimitRequestHeaders):
         take_all(intake, b"X: " + b"y" * 995 + b"\r\n")
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[_Socket, socket.socket]]:
+    """A client's socket as a thread has it, and the client."""
+    ours, client = socket.socketpair()
+    found = _Socket(fileno=ours.detach())
+    found.settimeout(10)
+    client.settimeout(10)
+    with found, client:
+        yield found, client
+
+
+def received(client: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += client.recv(65_536)
+    return data
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"y" * 3_000_000], ids=len)
+def test_the_head_of_an_answer_goes_with_its_body(
+    line: tuple[_Socket, socket.socket], body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, client = line
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(received, client, len(head + body + b"more"))
+        ours.hold()
+        ours.sendall(head)
+        if body:
+            ours.sendall(body)
+        ours.let_go()
+        ours.sendall(b"more")
+        assert reading.result(10) == head + body + b"more"
+
+
+def test_a_head_waits_for_what_follows_and_no_longer(line: tuple[_Socket, socket.socket]) -> None:
+    ours, client = line
+    ours.hold()
+    ours.sendall(b"head")
+    client.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        client.recv(1)
+    ours.let_go()
+    ours.let_go()
+
+    assert client.recv(100) == b"head"
+
+
+@pytest.mark.parametrize("taken", [1, 4, 5, 9])
+def test_a_system_that_takes_a_part_gets_the_rest(
+    line: tuple[_Socket, socket.socket], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, client = line
+
+    def some(self: _Socket, pieces: Sequence[bytes]) -> int:
+        return self.send(b"".join(pieces)[:taken])
+
+    monkeypatch.setattr(_Socket, "sendmsg", some)
+    ours.hold()
+    ours.sendall(b"head")
+    ours.sendall(b"12345")
+
+    assert received(client, 9) == b"head12345"
+
+
+def test_a_file_comes_behind_its_head(line: tuple[_Socket, socket.socket], tmp_path: Path) -> None:
+    ours, client = line
+    (tmp_path / "file").write_bytes(b"content")
+    ours.hold()
+    ours.sendall(b"head")
+    with (tmp_path / "file").open("rb") as file:
+        ours.sendfile(file)
+
+    assert received(client, 11) == b"headcontent"
+
+
+def test_no_byte_of_chance_is_given_out_twice_also_not_to_a_child() -> None:
+    chance = Chance()
+    mine = [chance.take(16) for _ in range(1000)]
+    with ThreadPoolExecutor(8) as pool:
+        mine += pool.map(chance.take, [16] * 1000)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, chance.take(16))
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 16)
+    os.close(reading)
+    os.close(writing)
+
+    assert len({*mine, theirs, chance.take(16), chance.take(16)}) == 2003
+    assert len(chance.take(10_000)) == 10_000
