@@ -382,18 +382,23 @@ def _nothing_here(view: str, total: int, health: Health) -> Empty:
 
 def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
     """204 while the page shows what there is; else how many of its rows changed, by an event."""
-    request.environ[HEADERS] = snapshot.headers
     if seen == snapshot.generation:
-        return Response(status=204)
+        return _with_age(snapshot, Response(status=204))
     state_id = request.args.get("state", "")
     if state_id:
         changed = int(fingerprint_of(desk.board.state(state_id)) != request.args.get("seen", ""))
         if not changed:
-            return Response(status=204)
+            return _with_age(snapshot, Response(status=204))
     else:
         changed = desk.board.changed_since(seen, asked(request.args).but().query(desk.clock()))
     news = {"rows": changed, "attention": desk.counted(snapshot)[0].get("attention", 0)}
-    return Response(status=200, headers={"HX-Trigger": json.dumps({"lb:changed": news})})
+    return _with_age(snapshot, Response(status=200, headers={"HX-Trigger": json.dumps({"lb:changed": news})}))
+
+
+def _with_age(snapshot: Snapshot, answer: Response) -> Response:
+    """Only an answer that is one says how old the data is: an error has none to tell of."""
+    request.environ[HEADERS] = snapshot.headers
+    return answer
 
 
 def fingerprint_of(row: StateRow | None) -> str:

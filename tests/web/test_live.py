@@ -28,6 +28,16 @@ def test_a_pulse_with_nothing_new_has_no_body_and_says_how_old_the_data_is() -> 
     assert "HX-Trigger" not in answer.headers
 
 
+def test_a_pulse_that_fails_half_way_does_not_make_the_page_believe_that_its_data_is_new() -> None:
+    site = web()
+    site.client.get("/states/pulse?rev=7")  # from here on the generation is known
+    site.board.broken = True
+    for rest in ("rev=1", "rev=1&state=0123456789abcdef"):
+        answer = site.client.get(f"/states/pulse?{rest}")
+        assert answer.status_code == 503
+        assert not {"Lockboard-Data-At", "Lockboard-Generation"} & {name for name, _ in answer.headers}
+
+
 def test_a_pulse_counts_the_changed_rows_of_its_own_list() -> None:
     site = web()
     change(site, "cdn/edge.tfstate", summary="new")
