@@ -385,7 +385,7 @@ def test_what_is_merely_told_waits_for_what_follows_and_a_warning_waits_for_noth
     monkeypatch.setattr(logs, "GATHERED", 3600.0)
     monkeypatch.setattr(logs, "_OUTPUT", logs._Output())
     logs.configure(stream, gather=True)
-    logs.tell("web", "first")
+    logs.get("web").info("first")
     logs.get("web").info("second")
     assert stream.getvalue() == ""
     logs.get("web").warning("third")
@@ -404,7 +404,7 @@ def test_lines_that_wait_are_written_before_they_are_longer_than_a_line_may_be(
     monkeypatch.setattr(stream, "write", written.append)
     logs.configure(stream, gather=True)
     for number in range(200):
-        logs.tell("web", "request", path="/" + "x" * 300, count=number)
+        logs.get("web").info("request", path="/" + "x" * 300, count=number)
     logs.get("web").error("the end")
 
     lines = "".join(written).splitlines()
@@ -420,7 +420,7 @@ def test_lines_that_wait_are_written_by_themselves(
     monkeypatch.setattr(logs, "_OUTPUT", logs._Output())
     monkeypatch.setattr(stream, "flush", flushed.set)
     logs.configure(stream, gather=True)
-    logs.tell("web", "request")
+    logs.get("web").info("request")
 
     assert flushed.wait(10)
     assert json.loads(stream.getvalue())["event"] == "request"
@@ -429,7 +429,7 @@ def test_lines_that_wait_are_written_by_themselves(
 def test_a_process_that_ends_writes_what_waits() -> None:
     program = (
         "import sys\nfrom lockboard import logs\nlogs.GATHERED = 3600\n"
-        "logs.configure(sys.stderr, gather=True)\nlogs.tell('web', 'the last')\n"
+        "logs.configure(sys.stderr, gather=True)\nlogs.get('web').info('the last')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True

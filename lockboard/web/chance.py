@@ -12,8 +12,7 @@ _FETCHED = 4096
 class Chance:
     """Bytes of the system's, fetched many at a time and each given out once.
 
-    To ask the system lets another thread go first, which on a busy server costs more than all else that a
-    request is numbered for.
+    To ask the system lets another thread go first, which is what it costs on a busy server.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import lru_cache
 
 from flask import Flask, Response, g, request
-from flask.globals import request_ctx
 
 from lockboard.domain.access import NO_RIGHTS, Actor, Grant, Identity, Rights, Role
 from lockboard.domain.audit import Audit, Entry, Kind, Person
@@ -49,9 +48,7 @@ class DemoEntrance:
         self._csrf = keyed(secret, "csrf", "demo")
 
     def visitor(self, now: datetime) -> Visitor | None:
-        asked = request_ctx.request  # once: the proxy looks it up for every attribute
-        role = self.role() if "HTTP_COOKIE" in asked.environ else Role.OPERATOR
-        return self._visitor(role, asked.remote_addr or "")
+        return self._visitor(self.role(), address())
 
     @lru_cache(maxsize=256)  # noqa: B019  there is one of these in a process
     def _visitor(self, role: Role, address: str) -> Visitor:

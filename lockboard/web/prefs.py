@@ -67,11 +67,8 @@ def from_cookie(value: str) -> Preferences:
     return chosen(dict(zip(Preferences.__dataclass_fields__, value.split("."), strict=False)))
 
 
-_AS_IT_COMES = from_cookie("")
-
-
 def preferences() -> Preferences:
     """Of the request at hand."""
     if "HTTP_COOKIE" not in request.environ:
-        return _AS_IT_COMES
+        return from_cookie("")
     return from_cookie(request.cookies.get(COOKIE, ""))

@@ -308,11 +308,12 @@ def _say(heading: str, words: str, url: str, link: str, code: int) -> Response:
 def account_page(desk: Desk, keeper: Doorkeeper) -> dict[str, Any]:
     """Everything the page prints."""
     found, times = visitor(), desk.times()
+    since = found.actor.signed_in_at
     return {
         **frame("Your account"),
         "person": found.actor.person,
         "method": METHODS.get(found.actor.person.method, found.actor.person.method),
-        "since": times.moment(since if (since := found.actor.signed_in_at) != UNTOLD else None),
+        "since": times.moment(None if since == UNTOLD else since),
         "untold": since == UNTOLD,
         "grants": [*map(spoken_grant, found.actor.rights.grants)],
         "can": _can(found),
