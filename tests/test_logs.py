@@ -385,7 +385,7 @@ def test_what_is_merely_told_waits_for_what_follows_and_a_warning_waits_for_noth
     monkeypatch.setattr(logs, "GATHERED", 3600.0)
     monkeypatch.setattr(logs, "_OUTPUT", logs._Output())
     logs.configure(stream, gather=True)
-    logs.get("web").info("first")
+    logs.tell("web", "first")
     logs.get("web").info("second")
     assert stream.getvalue() == ""
     logs.get("web").warning("third")

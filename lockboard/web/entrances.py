@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from flask import Flask, Response, g, request
+from flask.globals import request_ctx
 
 from lockboard.domain.access import NO_RIGHTS, Actor, Grant, Identity, Rights, Role
 from lockboard.domain.audit import Audit, Entry, Kind, Person
@@ -56,7 +57,10 @@ class DemoEntrance:
 
     def role(self) -> Role:
         """The one chosen; the operator before anything was."""
-        chosen = request.cookies.get(DEMO_COOKIE, "") if "HTTP_COOKIE" in request.environ else ""
+        asked = request_ctx.request  # once: the proxy looks it up for every attribute
+        if "HTTP_COOKIE" not in asked.environ:
+            return Role.OPERATOR
+        chosen = asked.cookies.get(DEMO_COOKIE, "")
         return next((role for role in DEMO_ROLES if role == chosen), Role.OPERATOR)
 
 

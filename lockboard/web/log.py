@@ -32,7 +32,6 @@ def watch_requests(app: Flask, monotonic: Callable[[], float]) -> None:
     Wraps `app.wsgi_app` as it stands. A line has the path without its query, which may hold what a sign-in
     brought back or a person searched for.
     """
-    log = logs.get("web")
     inner = app.wsgi_app
 
     def numbered(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -58,7 +57,8 @@ def watch_requests(app: Flask, monotonic: Callable[[], float]) -> None:
         if answer.status_code < 500 and asked.endpoint in _QUIET:
             return answer
         visitor = known_visitor()
-        log.info(
+        logs.tell(
+            "web",
             "request",
             method=asked.method[:16],
             route=asked.url_rule.rule if asked.url_rule else None,
