@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.estate import NOW, Seen
 
@@ -15,9 +15,26 @@ QUIET = 16.0
 """Seconds without a touch after which rows may move under a pointer or a focus."""
 
 
+def answered(page: Page) -> None:
+    """Wait for what htmx has asked for. Each request has 15 s on the page's clock, which a test lets pass
+    in no time: an answer that is on its way would be given up.
+    """
+    expect(page.locator(".htmx-request")).to_have_count(0)
+
+
 def pass_by(page: Page, seconds: float) -> None:
-    """Let the page's clock run; its timers fire, nobody waits."""
-    page.clock.run_for(int(seconds * 1000))
+    """Let the page's clock run; its timers fire, and only answers of the server are waited for."""
+    left = int(seconds * 1000)
+    while left > 0:
+        answered(page)
+        page.clock.run_for(min(left, int(PACE * 1000)))
+        left -= int(PACE * 1000)
+
+
+def jump(page: Page, seconds: float) -> None:
+    """Set the page's clock forward, as a computer that slept: what was due on the way fires once."""
+    answered(page)
+    page.clock.fast_forward(int(seconds * 1000))
 
 
 def until(page: Page, happened: Callable[[], bool], what: str) -> None:

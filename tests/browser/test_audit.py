@@ -18,6 +18,7 @@ from tests.browser.axe import sideways, violations
 from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import BACKENDS, FINE, NOW, report
 from tests.browser.server import Lab
+from tests.browser.steps import pass_by
 from tests.browser.test_modes import PLAIN, brightness
 from tests.browser.test_pages import faults
 from tests.web.audit_fakes import ALEX, FakeAudit, attempt, lock, plan, week
@@ -220,7 +221,7 @@ def test_who_unlocked_what_and_what_aws_answered_is_two_clicks_from_the_log(
 def test_the_page_does_not_move_by_itself(opens: Opens, visits: Visits) -> None:
     lab = opens(week)
     page = visits(f"{lab.url}/audit")
-    page.clock.run_for(600_000)
+    pass_by(page, 600)
     assert [asked.url for asked in lab.gate.asked if asked.source or asked.path.startswith("/states")] == []
     assert [asked.path for asked in lab.gate.asked].count("/audit") == 1
 

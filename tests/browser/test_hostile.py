@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import BACKENDS, Seen, past, record, report
 from tests.browser.server import Lab
-from tests.browser.steps import shown_ids
+from tests.browser.steps import pass_by, shown_ids
 
 pytestmark = pytest.mark.browser
 
@@ -150,10 +150,10 @@ def test_a_refresh_of_hostile_rows_stays_inert(hostile_lab: Lab, visits: Visits)
             "dev-kr", HOSTILE[0], item=record(HOSTILE[0], HOSTILE[2], timedelta(hours=6)), fingerprint="anew"
         )
     )
-    page.clock.run_for(10_500)
+    pass_by(page, 10.5)
     expect(page.locator(".row", has_text="6 h")).to_have_count(1)
     hostile_lab.restore()
-    page.clock.run_for(10_500)
+    pass_by(page, 10.5)
     expect(page.locator(".row", has_text="6 h")).to_have_count(0)
     assert skeleton(page) == before
     own = ("/states", "/s/", "/static/", "/favicon", "/find", "/go")

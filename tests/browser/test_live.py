@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Visits
 from tests.browser.estate import BUSY, EVERY_STATUS, FINE, NOW, RUNNER, STALE, held, record, report
 from tests.browser.server import Asked, Lab
-from tests.browser.steps import PACE, QUIET, freeze, open_menu, pass_by, row, shown_ids, until
+from tests.browser.steps import PACE, QUIET, freeze, jump, open_menu, pass_by, row, shown_ids, until
 
 pytestmark = pytest.mark.browser
 
@@ -55,7 +55,7 @@ def look(page: Page, lab: Lab, seconds: float = PACE) -> None:
     """Jump to where the next look for news is due and let its answer arrive."""
     before = lab.gate.pulses()
     with page.expect_response("**/states/pulse?*"):
-        page.clock.fast_forward(int(seconds * 1000))
+        jump(page, seconds)
         until(page, lambda: lab.gate.pulses() > before, "a look for news")
 
 
@@ -239,7 +239,7 @@ def test_ages_in_the_list_go_on(lab: Lab, visits: Visits) -> None:
     page = opened(lab, visits)
     age = row(page, BUSY).locator(".c-held time")
     expect(age).to_have_text("10 min")
-    page.clock.fast_forward(60_000)
+    jump(page, 60)
     expect(age).to_have_text("11 min")
 
 
@@ -247,7 +247,7 @@ def test_old_data_is_said_to_be_old_until_it_is_fresh_again(lab: Lab, visits: Vi
     page = opened(lab, visits)
     banner = page.locator("#stale")
     expect(banner).to_be_hidden()
-    page.clock.fast_forward(300_000)
+    jump(page, 300)
     expect(banner).to_contain_text("This data is 6 min old")
     expect(page.locator("#lamp")).to_have_class("lamp lost")
     lab.clock.now = NOW + timedelta(minutes=6)
@@ -292,7 +292,7 @@ def _miss(page: Page, failure: str, times: int) -> None:
             else page.expect_event("requestfailed")
         )
         with seen:
-            page.clock.fast_forward(int(4 * PACE * 1000))
+            jump(page, 4 * PACE)
 
 
 def test_an_error_page_never_lands_in_the_list(lab: Lab, visits: Visits) -> None:
@@ -324,7 +324,7 @@ def test_a_slow_answer_does_not_hold_the_page_for_ever(lab: Lab, visits: Visits)
         pass_by(page, PACE)
         until(page, late.has_arrived, "a look for news")
         with page.expect_event("requestfailed"):
-            pass_by(page, 15.5)
+            page.clock.run_for(15_500)
     lab.change(TAKEN)
     look(page, lab, 2 * PACE)
     expect(row(page, FINE)).to_contain_text("yuna@laptop")
@@ -379,7 +379,7 @@ def test_looks_come_faster_for_a_minute_after_a_change(lab: Lab, visits: Visits)
     expect(row(page, FINE)).to_contain_text("yuna@laptop")
     for _ in range(3):
         look(page, lab, 3)
-    page.clock.fast_forward(60 * 1000)
+    jump(page, 60)
     until(page, lambda: lab.gate.pulses() == 5, "the first look after that minute")
     pass_by(page, PACE - 1)
     look(page, lab, 1)
@@ -388,7 +388,7 @@ def test_looks_come_faster_for_a_minute_after_a_change(lab: Lab, visits: Visits)
 
 def test_looks_come_rarely_once_nobody_has_touched_the_page_for_long(lab: Lab, visits: Visits) -> None:
     page = opened(lab, visits)
-    page.clock.fast_forward(601_000)
+    jump(page, 601)
     until(page, lambda: lab.gate.pulses() == 1, "the look that was due")
     pass_by(page, 3 * PACE - 1)
     look(page, lab, 1)
@@ -414,7 +414,7 @@ def test_an_older_answer_never_takes_the_place_of_a_newer_one(lab: Lab, visits: 
         pass_by(page, 0.3)
         until(page, older.has_arrived, "the first search")
         page.locator("#q").press_sequentially("ds")
-        pass_by(page, 0.3)
+        page.clock.run_for(300)
         expect(page).to_have_url(f"{lab.url}/states?view=all&q=rds")
         found = shown_ids(page)
         assert len(found) == 2
@@ -434,7 +434,7 @@ def test_a_refresh_under_way_never_undoes_a_search(lab: Lab, visits: Visits) -> 
         look(page, lab)
         until(page, late.has_arrived, "the refresh")
         page.locator("#q").press_sequentially("rds")
-        pass_by(page, 0.3)
+        page.clock.run_for(300)
         expect(page.locator(".chip")).to_contain_text("“rds”")
         late.let_go()
         look(page, lab)

@@ -11,7 +11,7 @@ from tests.browser.axe import sideways, violations
 from tests.browser.conftest import Visits
 from tests.browser.estate import DELETED, FINE, STALE, Seen, held
 from tests.browser.server import Lab
-from tests.browser.steps import open_menu, row
+from tests.browser.steps import open_menu, pass_by, row
 
 pytestmark = pytest.mark.browser
 
@@ -206,7 +206,7 @@ def test_a_phone_does_not_lose_the_place_when_news_comes(lab: Lab, visits: Visit
     last.scroll_into_view_if_needed()
     before = last.bounding_box()
     lab.change(held(FINE.backend, FINE.key, "yuna@laptop", timedelta(minutes=1), fingerprint="taken"))
-    page.clock.run_for(10_500)
+    pass_by(page, 10.5)
     expect(row(page, FINE)).to_contain_text("yuna@laptop")
     after = last.bounding_box()
     assert before is not None

@@ -18,7 +18,7 @@ from tests.browser.axe import SCHEMES, sideways, small_targets, violations
 from tests.browser.conftest import PHONE, WIDE, Looks, Visits
 from tests.browser.estate import BACKENDS, DELETED, EVERY_STATUS, FINE, NOW, Seen, held, report
 from tests.browser.server import Lab
-from tests.browser.steps import PACE, freeze, open_menu, pass_by
+from tests.browser.steps import PACE, freeze, jump, open_menu, pass_by
 
 pytestmark = pytest.mark.browser
 
@@ -134,7 +134,7 @@ def test_a_lost_connection_and_a_waiting_change_are_announced_accessibly(lab: La
     pass_by(page, PACE)
     expect(page.locator("#pill")).to_be_visible()
     page.locator("summary", has_text="Status").click()
-    page.clock.fast_forward(400_000)
+    jump(page, 400)
     expect(page.locator("#stale")).to_be_visible()
     page.clock.resume()
     assert faults(page) == []

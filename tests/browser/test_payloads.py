@@ -18,6 +18,7 @@ from lockboard.domain.text import shown
 from tests.browser.conftest import Visits
 from tests.browser.estate import BACKENDS, Seen, past, record, report
 from tests.browser.server import Clock, Lab
+from tests.browser.steps import pass_by
 from tests.hostile.payloads import sample
 from tests.web.audit_fakes import FakeAudit, lock, plan, uuid
 
@@ -161,7 +162,7 @@ def test_every_row_of_the_list_is_inert_also_after_it_was_swapped(hostile: Lab, 
     page.goto(f"{hostile.url}/states?view=all&sort=key&q=k00")
     shown_rows = bones(page, ".row")
     hostile.change(*(anew(one) for one in STATES[:100]))
-    page.clock.run_for(10_500)
+    pass_by(page, 10.5)
     expect(page.locator(".row", has_text="6 h").first).to_be_visible()
     swapped = bones(page, ".row")
     hostile.restore()
@@ -184,7 +185,7 @@ def test_a_state_that_is_swapped_while_it_is_looked_at_stays_inert(hostile: Lab,
         page = visits(f"{hostile.url}/s/{one.id}")
         before = bones(page, "article#region > :not(.crumbs)")
         hostile.change(anew(one))
-        page.clock.run_for(10_500)
+        pass_by(page, 10.5)
         expect(page.locator(".tag time").first).to_have_text("6 h")
         after = bones(page, "article#region > :not(.crumbs):not(section:has(.timeline))")
         assert set(after) <= set(before)

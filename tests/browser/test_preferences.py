@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Visits
 from tests.browser.estate import BUSY, NOW
 from tests.browser.server import Lab
-from tests.browser.steps import pass_by, row
+from tests.browser.steps import jump, pass_by, row
 
 pytestmark = pytest.mark.browser
 
@@ -66,7 +66,7 @@ def test_times_follow_the_chosen_zone(lab: Lab, visits: Visits) -> None:
     expect(row(page, BUSY).locator(".c-held time")).to_have_attribute("title", "2026-11-21 02:51:00 KST")
     lab.look_again()
     with page.expect_response("**/states/pulse?*"):
-        page.clock.run_for(10_500)
+        pass_by(page, 10.5)
     expect(page.locator("#data-at")).to_have_text("03:00:00 KST")
 
 
@@ -91,7 +91,7 @@ def test_the_pace_of_looks_follows_the_preference(lab: Lab, visits: Visits) -> N
     page.clock.pause_at(NOW + timedelta(seconds=45))
     pass_by(page, 14)
     with page.expect_response("**/states/pulse?*"):
-        page.clock.fast_forward(45_000)
+        jump(page, 45)
     assert lab.gate.pulses() == 1
 
 

@@ -19,7 +19,7 @@ from tests.browser.axe import violations
 from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import BACKENDS, DAY, DELETED, EVERY_STATUS, HOUR, STALE, Seen, held, report, uuid
 from tests.browser.server import Asked, Gate, Lab
-from tests.browser.steps import back, until
+from tests.browser.steps import back, jump, until
 from tests.browser.test_hostile import HARMLESS, HOSTILE, estate
 from tests.browser.test_modes import PLAIN
 from tests.browser.test_pages import faults
@@ -424,7 +424,7 @@ def test_news_never_moves_a_form_that_somebody_fills_in(opens: Opens, visits: Vi
     page = visits(f"{lab.url}/s/{LIVE.id}/unlock")
     reason(page).fill(WHY)
     lab.change(RETAKEN)
-    page.clock.fast_forward(120_000)
+    jump(page, 120)
     expect(reason(page)).to_have_value(WHY)
     assert lab.gate.live() == 0
 
