@@ -171,29 +171,34 @@ class Refuser(Protocol):
         """The sign-in is too old for what was asked."""
 
 
-def stand_guard(
-    app: Flask,
-    entrance: Entrance,
-    bearer: Callable[[str, datetime], Visitor | None],
-    refuser: Refuser,
-    clock: Clock,
+def recognise(
+    app: Flask, entrance: Entrance, bearer: Callable[[str, datetime], Visitor | None], clock: Clock
 ) -> None:
-    """Let each request in or answer it here. `bearer`: the visitor of an API token, None for a bad one."""
+    """Find out whose each request is, so that limits count it for them whether the gate lets it in or not.
+    `bearer`: the visitor of an API token, None for a bad one.
+    """
 
     @app.before_request
-    def gate() -> Response | None:
+    def look() -> None:
         asked = request_ctx.request  # once: the proxy looks it up for every attribute
         need = NEEDS.get(asked.endpoint or "")
         if need is None and asked.endpoint is not None:
             abort(403)
-        if need is not None and need.permission is Open.UNASKED:
-            return None
-        token = _bearer(asked)
-        now = clock()
-        found = bearer(token, now) if token is not None else entrance.visitor(now)
-        g.lockboard_visitor = found
-        if need is None or need.permission is Open.EVERYBODY:
+        if need is None or need.permission is not Open.UNASKED:
+            token, now = _bearer(asked), clock()
+            g.lockboard_visitor = bearer(token, now) if token is not None else entrance.visitor(now)
+
+
+def stand_guard(app: Flask, refuser: Refuser, clock: Clock) -> None:
+    """Let each request of somebody who was recognised in, or answer it here."""
+
+    @app.before_request
+    def gate() -> Response | None:
+        asked = request_ctx.request
+        need = NEEDS.get(asked.endpoint or "")
+        if need is None or need.permission in (Open.UNASKED, Open.EVERYBODY):
             return None  # also where there is no such page, which is said to everybody alike
+        found = known_visitor()
         if found is None:
             return refuser.sign_in(here())
         if need.permission is not Open.SIGNED_IN:
@@ -201,9 +206,9 @@ def stand_guard(
             if not found.actor.rights.somewhere(need.permission):
                 abort(403, f"You are signed in, but have no permission to {_WORDS[need.permission]}.")
         changing = asked.method in _CHANGING
-        if changing and need.csrf and token is None and not _csrf_is_right(found):
+        if changing and need.csrf and _bearer(asked) is None and not _csrf_is_right(found):
             abort(403, "This form is of another sign-in, or it was made up. Open its page again.")
-        if need.fresh and not found.actor.is_fresh(now, FRESH if changing else FRESH - VIEW_LASTS):
+        if need.fresh and not found.actor.is_fresh(clock(), FRESH if changing else FRESH - VIEW_LASTS):
             return refuser.sign_in_again(here())
         return None
 

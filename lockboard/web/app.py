@@ -34,7 +34,7 @@ from lockboard.web import (
     recovery,
     signin,
 )
-from lockboard.web.access import known_visitor, stand_guard
+from lockboard.web.access import known_visitor, recognise, stand_guard
 from lockboard.web.desk import Assets, Desk, SettingLine, set_up_templates
 from lockboard.web.entrances import HeaderEntrance, address, bearer_of, noting
 from lockboard.web.forwarded import Forwarded
@@ -139,8 +139,7 @@ def build_app(
     app.jinja_env.globals["asks_second"] = services.actions is not None and services.second_person
     watch_requests(app, monotonic)
     guard(app, trusted_hosts)
-    bearer = bearer_of(services.tokens)
-    stand_guard(app, services.door.entrance, bearer, PageRefuser(services.door), services.clock)
+    recognise(app, services.door.entrance, bearer_of(services.tokens), services.clock)
     if isinstance(services.door.entrance, HeaderEntrance):
         services.door.entrance.set_up(app)
     if services.limited:
@@ -153,6 +152,7 @@ def build_app(
             clock=services.clock,
             monotonic=monotonic,
         )
+    stand_guard(app, PageRefuser(services.door), services.clock)
     errors.set_up(app)
     for blueprint in (
         board.blueprint(desk),

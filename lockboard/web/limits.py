@@ -110,7 +110,8 @@ def set_up(
     clock: Clock,
     monotonic: Callable[[], float],
 ) -> None:
-    """Limit the requests of an application, behind the checks that are registered before this.
+    """Limit the requests of an application; to be registered when it is known whose they are, and before
+    anything is refused for it: who knocks without end is told so too.
 
     counters: what all processes share; None where there is but one.  who: a name for the person or token at
     hand, unique among them; "" for nobody, who is counted by address.  address: of the browser, as far as

@@ -810,6 +810,30 @@ def test_too_many_requests_are_refused_with_every_header(headers: Mapping[str, s
     assert {a.status_code for a in answers[:-1]} == {303}
 
 
+def test_who_knocks_without_end_is_told_so_and_nobody_else_from_the_same_address() -> None:
+    made = house(always(None), limited=True)
+    rights = RIGHTS["viewer"]
+    assert rights is not None
+    secret, _ = made.tokens.add("bot", "ada", rights.grants, made.clock(), made.clock.at.replace(year=2027))
+    client, before = client_of(made.app), len(made.audit.records)
+    guesses = [
+        ask(client, "GET", "/api/v1/states", {"Authorization": f"Bearer lbt_{number}"})
+        for number in range(1000, 1140)
+    ]
+    known = ask(client, "GET", "/api/v1/states", {"Authorization": f"Bearer {secret}"})
+
+    assert [answer.status_code for answer in guesses] == [401] * 120 + [429] * 20
+    assert guesses[-1].headers["Retry-After"] == "60"
+    assert known.status_code == 200
+    assert [record.entry.action for record in made.audit.records[before:]] == ["rate_limited"]
+
+
+def test_who_asks_for_pages_without_end_and_is_not_signed_in_is_told_so() -> None:
+    client = client_of(house(always(None), limited=True).app)
+    answers = [ask(client, "GET", "/states") for _ in range(1201)]
+    assert [answer.status_code for answer in answers] == [401] * 1200 + [429]
+
+
 @pytest.mark.parametrize("headers", [OWN, HTMX])
 def test_what_fails_is_answered_with_every_header(headers: Mapping[str, str]) -> None:
     made = furnished("admin")
