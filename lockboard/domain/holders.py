@@ -48,7 +48,9 @@ def judge_lock(seen: Observation, content: ContentFinding, policy: Policy, now: 
     if broken:
         store = "DynamoDB lock item" if broken.store is LockStore.DYNAMODB else ".tflock object"
         why = (
-            f"The {store} cannot be read as a lock ({broken.problem}), so terraform force-unlock"
+            f"The {store} names no ID: terraform force-unlock releases it only by an empty one."
+            if broken.info
+            else f"The {store} cannot be read as a lock ({broken.problem}), so terraform force-unlock"
             " cannot release it."
         )
         return LockFinding(LockStatus.LOCK_UNREADABLE, why, True)
@@ -95,8 +97,10 @@ def _judge_readable(
     first = locks[0]
     age = age_of(first, policy, now)
     holder = _holder(first)
-    if any(lock.info and lock.info.operation.startswith(LOCKBOARD_OPERATION) for lock in locks):
-        if age is None or age <= OWN_OPERATION_LIMIT:
+    # Both have to be: beside a lock that Lockboard left, somebody else may be at work under the other.
+    if all(lock.info and lock.info.operation.startswith(LOCKBOARD_OPERATION) for lock in locks):
+        ages = [age_of(lock, policy, now) for lock in locks]
+        if any(age is None or age <= OWN_OPERATION_LIMIT for age in ages):
             return LockFinding(LockStatus.LOCKED, f"Lockboard itself is at work here: {holder}.", True)
         return LockFinding(
             LockStatus.LOCKBOARD_ORPHAN, f"A Lockboard operation left its lock behind: {holder}.", True
@@ -115,7 +119,7 @@ def _judge_readable(
             f" terraform force-unlock cannot release it ({holder})."
         )
         return LockFinding(LockStatus.LOCK_ORPHAN, why, True)
-    if _crashed(seen, first, content):
+    if _crashed(seen, locks, content):
         why = (
             "The state was written under this lock, but its digest was not: the holder probably"
             f" died in between ({holder})."
@@ -175,11 +179,15 @@ def _odd_pair(
     return None
 
 
-def _crashed(seen: Observation, lock: Lock, content: ContentFinding) -> bool:
+def _crashed(seen: Observation, locks: tuple[Lock, ...], content: ContentFinding) -> bool:
     if content.status not in _CRASH_SIGNS or not content.refused or not isinstance(seen.state, StateObject):
         return False
+    # Who locks with a file alone writes no digest: that of a stack which moved to lock files stays behind.
+    if not any(lock.store is LockStore.DYNAMODB for lock in locks):
+        return False
+    since = locks[0].since
     # S3 keeps whole seconds, so a write in the second of the lock counts as written under it.
-    return lock.since is not None and seen.state.last_modified >= lock.since.replace(microsecond=0)
+    return since is not None and seen.state.last_modified >= since.replace(microsecond=0)
 
 
 def _judge_age(
@@ -191,7 +199,8 @@ def _judge_age(
     wrote_since = written.replace(microsecond=0) > lock.since  # a GET of the lock file gives whole seconds
     quiet = now - max(lock.since, written)
     skewed = seen.clock_skew is not None and abs(seen.clock_skew) > policy.skew_tolerance
-    if quiet >= policy.stale_after and not skewed:
+    known = not isinstance(seen.state, Unread)
+    if quiet >= policy.stale_after and known and not skewed:
         why = (
             f"Suspected stale: held by {holder}, longer than the limit of"
             f" {spoken_span(policy.stale_after)}, with no state write in that time."

@@ -103,7 +103,8 @@ def _unlock(held: Lock, *, recommended: bool, store: str | None = None) -> Remed
             f" {shown(held.info.who, 80)} is known to be dead."
         )
         return Remedy(Action.FORCE_UNLOCK, why, recommended, lock_id=shown(held.info.id, 200), store=store)
-    why = f"Remove exactly this {where}; terraform force-unlock cannot."
+    theirs = "takes an empty ID for it" if held.info else "cannot"
+    why = f"Remove exactly this {where}; terraform force-unlock {theirs}."
     return Remedy(Action.FORCE_UNLOCK, why, recommended, store=store)
 
 

@@ -1043,6 +1043,59 @@ LOCK_ROWS = [
         "attention",
         "force_unlock",
     ),
+    *(
+        Row(
+            f"Lockboard's lock left behind in the {ours.store.value}, beside another's",
+            seen_with(an_object(NEW, V2, SECOND), V2, **{slot: ours, other: theirs}),
+            "ok",
+            "lock_split",
+            "waits",
+            "attention",
+        )
+        for slot, ours, other, theirs in (
+            (
+                "file",
+                a_lock(FILE, "lb-1", operation="lockboard-repair", ago=3 * HOUR),
+                "table",
+                a_lock(ago=MINUTE),
+            ),
+            (
+                "table",
+                a_lock(TABLE, "lb-1", operation="lockboard-repair", ago=3 * HOUR),
+                "file",
+                a_lock(FILE, ago=MINUTE),
+            ),
+        )
+    ),
+    Row(
+        "Lockboard at work in one store, what it left behind in the other",
+        seen_with(
+            GOOD,
+            V2,
+            file=a_lock(FILE, "lb-1", operation="lockboard-repair", ago=3 * HOUR),
+            table=a_lock(TABLE, "lb-2", operation="lockboard-repair", ago=MINUTE),
+        ),
+        "ok",
+        "locked",
+        "waits",
+        "busy",
+    ),
+    Row(
+        "a digest left behind by a move to lock files, under an apply that has written",
+        seen_with(an_object(NEW, ago=MINUTE), *BEHIND, file=a_lock(FILE, ago=2 * MINUTE)),
+        "digest_behind",
+        "locked_active",
+        "blocked",
+        "blocked",
+    ),
+    Row(
+        "an old lock over a state that cannot be read",
+        seen_with(Unread("access denied", denied=True), V2, table=OLD_LOCK),
+        "state_unreadable",
+        "locked",
+        "fails",
+        "unknown",
+    ),
     Row(
         "the table unread",
         seen_with(GOOD, V2, table=Unread("timed out")),

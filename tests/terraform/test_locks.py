@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.terraform.board import EXIT_NOTHING_WRONG, look_until, scan
+from tests.terraform.board import EXIT_NOTHING_WRONG, look, look_until, scan
 from tests.terraform.conftest import Stacks
 from tests.terraform.expect import agree, assert_terraform
 from tests.terraform.stored import Attribute
@@ -141,6 +141,42 @@ def test_a_lock_file_nobody_can_read_cannot_be_released_by_terraform(stacks: Sta
     assert verdict.recommended["action"] == "force_unlock"
     assert_cannot_release(stack.force_unlock("7d0c5356"))
     assert stack.stored.has_lockfile()
+
+
+@pytest.mark.parametrize("store", ["dynamodb", "tflock"])
+def test_a_lock_without_an_id_is_released_by_an_empty_one(stacks: Stacks, store: str) -> None:
+    by_file = store == "tflock"
+    stack = stacks.applied(table=not by_file, use_lockfile=by_file)
+    if by_file:
+        stack.stored.put_lockfile(b"{}")
+    else:
+        stack.stored.put_item(stack.stored.lock_id, Info={"S": "{}"})
+
+    content = "no_digest" if by_file else "ok"
+    verdict = agree(stack, content=content, lock="lock_unreadable", terraform="waits", severity="attention")
+
+    assert verdict.recommended is not None
+    assert "takes an empty ID" in verdict.recommended["why"]
+    assert_cannot_release(stack.force_unlock("7d0c5356"))
+    assert stack.force_unlock("").rc == 0
+    assert not (stack.stored.has_lockfile() if by_file else stack.stored.item(stack.stored.lock_id))
+
+
+def test_a_digest_left_behind_by_a_move_to_lock_files_makes_no_apply_look_dead(stacks: Stacks) -> None:
+    """It has written its first snapshot under the lock file, and its digest will never follow."""
+    stack = stacks.applied(use_lockfile=True)
+    moved = replace(stack.fresh_copy("moved"), table=None)
+    moved.apply(**{name: f"{value} moved" for name, value in stack.inputs.items()})
+
+    with moved.holding() as alive:
+        stack.stored.put_body(stack.stored.body())
+        verdict = look(stack)
+
+    assert (verdict.content, verdict.terraform) == ("digest_behind", "blocked")
+    assert verdict.lock in ("locked", "locked_active")  # S3 tells of whole seconds, and this took one
+    assert [lock["id"] for lock in verdict.locks] == [alive.lock_id]
+    assert verdict.recommended is None
+    assert {remedy["action"] for remedy in verdict.remedies} == {"force_unlock"}
 
 
 def test_two_kinds_of_client_can_hold_one_state_at_once_under_different_ids(stacks: Stacks) -> None:
