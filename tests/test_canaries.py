@@ -334,9 +334,9 @@ def fill(run: Run) -> None:
         lock_of(healthy(run, f"fault/{number}.tfstate"))
     lock_of(run.stored("act/unlock.tfstate"), file=False)
     lock_of(run.stored("act/unlock-file.tfstate"), table=False)
+    lock_of(run.stored("act/takeover.tfstate"))  # before the state, which is written under it
     for key in ("act/digest.tfstate", "act/takeover.tfstate", "read/behind.tfstate"):
         healthy(run, key).put_digest(md5(body(1, remark2=canary("older version"))))
-    lock_of(run.stored("act/takeover.tfstate"))
     for key in ("act/restore.tfstate", "act/clear.tfstate"):
         stored = healthy(run, key)
         stored.put_body(body(3, remark2=canary("deleted version")))

@@ -17,7 +17,19 @@ from lockboard.domain.model import History
 from lockboard.services.actions import Answer, Form, Halted
 from tests.browser.axe import violations
 from tests.browser.conftest import Looks, Visits
-from tests.browser.estate import BACKENDS, DAY, DELETED, EVERY_STATUS, HOUR, STALE, Seen, held, report, uuid
+from tests.browser.estate import (
+    BACKENDS,
+    DAY,
+    DELETED,
+    EVERY_STATUS,
+    HOUR,
+    NOW,
+    STALE,
+    Seen,
+    held,
+    report,
+    uuid,
+)
 from tests.browser.server import Asked, Gate, Lab
 from tests.browser.steps import back, jump, until
 from tests.browser.test_hostile import HARMLESS, HOSTILE, estate
@@ -338,6 +350,7 @@ def test_an_answer_after_a_minute_is_not_waited_for(opens: Opens, visits: Visits
     page = visits(f"{lab.url}/s/{STALE.id}/unlock")
     visits.complaints.lost_connections_are_expected = True
     reason(page).fill(WHY)
+    page.clock.pause_at(NOW + timedelta(minutes=1))
     with lab.gate.holding(is_deed) as on_its_way:
         button(page).click()
         until(page, on_its_way.has_arrived, "the form arrives")
