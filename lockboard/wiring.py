@@ -196,7 +196,7 @@ def open_actions(
         approvals=approvals if settings.actions.second_person else None,
         approval_lasts=settings.actions.approval_lasts,
     )
-    return actions, Reconciler(audit, places, hands, actions, clock)
+    return actions, Reconciler(audit, places, hands, actions, time.monotonic)
 
 
 def _reach(item: OpenBackend) -> Reach:

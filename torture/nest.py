@@ -17,7 +17,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -205,6 +205,10 @@ class Nest:
         return answer | (json.loads(text) if text else {})
 
 
+_LATE = DEAD_AFTER + 1.0
+"""Seconds after which an intent is that of a dead process, with those in which these small states leave."""
+
+
 def _act(joined: Joined, key: str, path: str, form: dict[str, str], spot: Spot, waits: int, told: int) -> int:
     """What a person's click does. Where the spot is at the proxy, it is the proxy that kills."""
     # A refresh would have listed the key; the page reads everything of it anew.
@@ -227,17 +231,17 @@ def _act(joined: Joined, key: str, path: str, form: dict[str, str], spot: Spot, 
 
 def _die_settling(joined: Joined, spot: Spot) -> int:
     joined.fuse.arm(spot)
-    _settled(joined, DEAD_AFTER)
+    _settled(joined, _LATE)
     return 0
 
 
-def _settled(joined: Joined, after: timedelta) -> int:
-    """How many intents a process finds and settles when this time has passed."""
-
-    def clock() -> datetime:
-        return utc_now() + after
-
-    return Reconciler(joined.audit, joined.places, joined.hands, joined.actions, clock)()
+def _settled(joined: Joined, after: float) -> int:
+    """How many intents a process settles so many seconds after it found them."""
+    passed = 0.0
+    reconcile = Reconciler(joined.audit, joined.places, joined.hands, joined.actions, lambda: passed)
+    found = reconcile()
+    passed = after
+    return found + reconcile()
 
 
 def _settle(joined: Joined, key: str, told: int) -> int:
@@ -246,8 +250,8 @@ def _settle(joined: Joined, key: str, told: int) -> int:
     """
     (backend,) = joined.places
 
-    early = _settled(joined, timedelta(0))
-    late, again = _settled(joined, DEAD_AFTER), _settled(joined, DEAD_AFTER)
+    early = _settled(joined, 0.0)
+    late, again = _settled(joined, _LATE), _settled(joined, _LATE)
     address = state_id(backend, key)
     records = [
         {

@@ -13,6 +13,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -25,7 +26,7 @@ from lockboard.domain.bodies import BodyReader
 from lockboard.domain.errors import ReadError
 from lockboard.domain.keys import LOCKFILE_SUFFIX
 from lockboard.domain.model import Unread
-from lockboard.domain.writes import LARGEST_RESTORED, Receipt, Restorable, Sent
+from lockboard.domain.writes import LARGEST_RESTORED, Receipt, Restorable, Sent, leaves_within
 
 TRUSTED_SECONDS = 24 * 3600.0
 """How long a store that was seen to honour conditions is taken to do so."""
@@ -76,6 +77,21 @@ class Trust:
     def remember(self, verdict: str) -> None:
         with self._lock:
             self._known = (self._monotonic(), verdict)
+
+
+class _Hurried(BytesIO):
+    """A body that ends the request where it does not leave in time. botocore sets a limit to each piece that
+    it sends and none to the whole, and a process that sends for minutes would be taken for dead.
+    """
+
+    def __init__(self, body: bytes, monotonic: Callable[[], float]) -> None:
+        super().__init__(body)
+        self._monotonic, self._until = monotonic, monotonic() + leaves_within(len(body))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._monotonic() > self._until:
+            raise TimeoutError
+        return super().read(size)
 
 
 class _Finding(NamedTuple):
@@ -136,7 +152,8 @@ class S3StateWrites:
             return Reply(_not_sent(_PUT, "there is no ETag to compare with"))
         condition = {"IfNoneMatch": "*"} if over is None else {"IfMatch": f'"{over}"'}
         md5 = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-        here = {"Bucket": self._bucket, "Key": key, "Body": body, "ContentMD5": md5}
+        source = _Hurried(body, self._monotonic)
+        here = {"Bucket": self._bucket, "Key": key, "Body": source, "ContentMD5": md5}
         reply = self._once.send(_PUT, "s3:PutObject", _judge, **(headers | here | condition))
         if reply.receipt.sent is not Sent.DONE:
             return reply

@@ -84,6 +84,13 @@ class UnreadableLock(ValueError):
     """The record is not one that Go decodes into a LockInfo; the message says what is wrong."""
 
 
+def exact_record(raw: str) -> str:
+    """The record of a `.tflock` as it can be written again, "" where its bytes were not all text: what stands
+    for such a byte was not there.
+    """
+    return "" if "\ufffd" in raw else raw
+
+
 def lock_from_item(info: Attribute | None, carries_digest: bool = False) -> Lock:
     """The lock of a table item from its `Info` attribute (None where the item has none)."""
     occupied = "digest" if carries_digest else None

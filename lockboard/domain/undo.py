@@ -11,9 +11,9 @@ from typing import Any
 
 from lockboard.domain.audit import Kind, Record, Result
 from lockboard.domain.bodies import Body, BodyKind
-from lockboard.domain.digests import Digest
+from lockboard.domain.digests import Digest, parse_digest
 from lockboard.domain.holders import held_locks
-from lockboard.domain.locks import LockStore
+from lockboard.domain.locks import LockStore, exact_record
 from lockboard.domain.model import Action, History, Observation, StateObject
 from lockboard.domain.plans import (
     DigestChange,
@@ -32,6 +32,7 @@ UNDO = "undo"
 """The action's name in the log."""
 LOCK_RETURNS_WITHIN = timedelta(minutes=15)
 """A lock is put back only this long after its removal: later nobody expects its holder."""
+_CLOCKS_DIFFER = timedelta(minutes=1)
 
 Facts = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ def can_be_undone(record: Record) -> bool:
     if plan.get("restores") and not (plan.get("standing") or {}).get("size"):
         return False
     change = plan.get("digest")
-    return not change or bool(change["absent"]) or isinstance((change["old"] or {}).get("S"), str)
+    return not change or bool(change["absent"]) or _digest_text(change) is not None
 
 
 def version_undone_to(record: Record) -> str:
@@ -73,6 +74,8 @@ def undo_plan(record: Record, situation: Situation) -> Plan | Refused:
     if held_locks(seen):
         return Refused("A lock is held now, so this is not taken back.")
     facts = record.entry.facts["plan"]
+    if (facts["bucket"], facts["table"]) != (seen.bucket, situation.table):
+        return Refused("The backend had another bucket or lock table then, so this is not taken back.")
     if facts["releases"]:
         plan = _lock_back(facts, record, seen, situation.now)
     elif facts["restores"]:
@@ -104,13 +107,21 @@ def _text_of(lock: Facts) -> str:
     if lock["store"] == LockStore.DYNAMODB:
         text = (lock.get("attribute") or {}).get("S")
         return text if isinstance(text, str) else ""
-    return str(lock.get("raw") or "")
+    return exact_record(str(lock.get("raw") or ""))
+
+
+def _digest_text(change: Facts) -> str | None:
+    """The digest that stood before, None where none did or Terraform ignored it."""
+    digest = parse_digest(change["old"])
+    return digest.raw if digest.valid else None
 
 
 def _lock_back(facts: Facts, record: Record, seen: Observation, now: datetime) -> Plan | Refused:
-    if now - record.at > LOCK_RETURNS_WITHIN:
+    # The log's times never go back: after a clock that was ahead, its latest may lie in the future.
+    if not -_CLOCKS_DIFFER <= now - record.at <= LOCK_RETURNS_WITHIN:
         return Refused(
             f"A lock is put back within {spoken_span(LOCK_RETURNS_WITHIN)} of its removal, not later."
+            f" By the log's clock that was {spoken_time(record.at)}."
         )
     return replace(
         begun(Action.FORCE_UNLOCK, seen, "Put the lock back"),
@@ -127,8 +138,8 @@ def _digest_back(facts: Facts, seen: Observation) -> Plan | Refused:
     moved = _moved(facts["standing"], seen.state)
     if moved or (now.value if now else None) != change["new"]:
         return Refused("The state or its digest changed since, so this is not taken back.")
-    old = None if change["absent"] else (change["old"] or {}).get("S")
-    if not change["absent"] and not isinstance(old, str):
+    old = _digest_text(change)
+    if not change["absent"] and old is None:
         return Refused("The digest was of a kind that Terraform ignores; it is not written again.")
     plan = _under_lock(seen, Action.SET_DIGEST if old else Action.CLEAR_DIGEST)
     return replace(
@@ -141,9 +152,13 @@ def _digest_back(facts: Facts, seen: Observation) -> Plan | Refused:
 
 
 def _version_back(facts: Facts, outcome: Facts, seen: Observation, versioning: str) -> Plan | Refused:
-    standing, written = facts["standing"], outcome.get("written") or {}
-    state = seen.state
-    if not isinstance(state, StateObject) or state.version_id != written.get("version_id"):
+    standing, state = facts["standing"], seen.state
+    written = _written(facts["restores"], outcome)
+    if written is None:
+        return Refused(
+            "Which version the restore wrote is not known, so neither is whether the state was written since."
+        )
+    if not isinstance(state, StateObject) or state.version_id != written:
         return Refused("The state was written since the restore, so that is not taken back.")
     if versioning != "enabled" or not isinstance(seen.history, History):
         return Refused("The versions of this key could not be read, or the bucket does not keep them.")
@@ -155,8 +170,8 @@ def _version_back(facts: Facts, outcome: Facts, seen: Observation, versioning: s
     change = facts["digest"]
     back = None
     if change:
-        old = (change["old"] or {}).get("S")
-        if not now or now.value != change["new"] or not isinstance(old, str):
+        old = _digest_text(change)
+        if not now or now.value != change["new"] or old is None:
             return Refused("The digest changed since, or was of a kind that Terraform ignores.")
         back = DigestChange(False, now.attribute, old)
     written_at = spoken_time(version.last_modified)
@@ -170,6 +185,16 @@ def _version_back(facts: Facts, outcome: Facts, seen: Observation, versioning: s
         confirm_why="This brings back what was repaired: Terraform then judges the state as it did before.",
         consequences=("Its bytes are written as a new version; nothing is removed from the history.",),
     )
+
+
+def _written(source: Facts, outcome: Facts) -> str | None:
+    """The version that a restore made: as AWS named it, or, where its answer was lost, as the reading shows
+    that found these very bytes afterwards.
+    """
+    named = (outcome.get("written") or {}).get("version_id")
+    after = outcome.get("after") or {}
+    found = after.get("version_id") if after.get("md5") == source["md5"] else None
+    return named or found
 
 
 def _under_lock(seen: Observation, action: Action) -> Plan:

@@ -19,6 +19,13 @@ from lockboard.domain.model import Unread
 
 LARGEST_RESTORED = 256 * 1024 * 1024
 """Bytes. A version is held in memory while it is written back."""
+SLOWEST = 512 * 1024
+"""Bytes a second; a body that leaves more slowly is given up."""
+
+
+def leaves_within(size: int) -> float:
+    """Seconds that a body of so many bytes may take to leave this machine."""
+    return 5.0 + size / SLOWEST
 
 
 class Sent(StrEnum):
@@ -89,7 +96,8 @@ class StateWrites(Protocol):
 
     def put_state(self, key: str, version: Restorable, over: str | None) -> Receipt:
         """PUT its bytes as a new version: over the object with the ETag `over` (`If-Match`), or where none
-        stands (`If-None-Match: *`, which a delete marker allows).
+        stands (`If-None-Match: *`, which a delete marker allows). They leave within `leaves_within`, or the
+        connection is closed and S3 has no object.
         """
 
 

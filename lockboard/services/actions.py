@@ -36,7 +36,7 @@ from lockboard.domain.ports import Clock, LockTable, States
 from lockboard.domain.signin import Approval, Approvals, Waiting
 from lockboard.domain.text import shown, spoken_span, utc
 from lockboard.domain.undo import UNDO, undo_plan, version_undone_to
-from lockboard.domain.writes import OpenHands
+from lockboard.domain.writes import Hands, OpenHands
 from lockboard.services import memo as memos
 from lockboard.services.investigate import Investigator
 from lockboard.services.perform import ACTION_WITHIN, Deed, Performer, own_lock
@@ -49,12 +49,15 @@ REASON_LIMIT, TICKET_LIMIT = 500, 100
 ANSWER_WITHIN = 40.0
 """Seconds that a second submit of the same form waits for the first to be recorded."""
 LOOK_EVERY = 0.1
+BEGUN_WITHIN = 60.0
+"""Seconds after which an approved action that has no intent will have none."""
 
 _SALT = "lockboard action"
 _ENDED: Mapping[Waiting, tuple[str, ...]] = {
     Waiting.DECLINED: ("approval_declined", "approval_void"),
     Waiting.WITHDRAWN: ("approval_withdrawn",),
     Waiting.EXPIRED: ("approval_expired",),
+    Waiting.APPROVED: ("approval_void",),
 }
 """The events that tell how a request ended."""
 
@@ -76,7 +79,9 @@ class BadToken(LockboardError):
 
 
 class Halted(AuditError):
-    """An outcome could not be recorded; nothing more is done until it is."""
+    """The log fails where something may have been done, by this attempt or by one before; the sentence says
+    so. After an outcome that could not be recorded nothing more is done until it is.
+    """
 
 
 class Place(NamedTuple):
@@ -205,6 +210,8 @@ class Actions:
         self._version = version
         self._halted = threading.Event()
         self.at_work: set[str] = set()
+        self._begun: set[str] = set()
+        self._unbegun: dict[str, float] = {}
 
     # ------------------------------------------------------------ the page
 
@@ -285,15 +292,15 @@ class Actions:
             BadToken: the form is not from a page of this person for this key.
             NotPermitted: the actor may not do it; recorded.
             UnknownState, ReadError: the key could not be read; nothing was done.
-            AuditError: the log does not take records, so nothing was done (`Halted`: until an outcome is
-            recorded).
+            AuditError: the log does not take records, so nothing was done.
+            Halted: it fails, and something may have been done.
         """
         ticket = self._opened(token, actor.person, state_id)
-        if self._audit.of_action(ticket.action_id):
+        if self._records(ticket.action_id):
             return self._replayed(ticket.action_id)
         self._refuse_while_halted()
         reading = self._read(state_id, ticket.wanted, keep=False)
-        if self._audit.of_action(ticket.action_id):
+        if self._records(ticket.action_id):
             # The same form, sent twice, has begun meanwhile: what was read may be its own doing.
             return self._replayed(ticket.action_id)
         undoes = None if ticket.undoes is None else self._undoable(state_id, ticket.undoes)
@@ -315,7 +322,19 @@ class Actions:
             return Answer(Result.REFUSED, text, ticket.action_id, problems=problems, prepared=prepared)
         if self._approvals is not None and reading.situation.policy.protected:
             return self._ask_second(actor, ticket, reading, form, undoes)
-        return self._commit(actor, ticket, reading, found, form, undoes)
+        hands = self._ready(actor, ticket, reading, found, form, undoes)
+        if isinstance(hands, Answer):
+            return hands
+        return self._commit(actor, ticket, reading, found, hands, form, undoes)
+
+    def _records(self, action_id: str) -> Sequence[Record]:
+        try:
+            return self._audit.of_action(action_id)
+        except AuditError as error:
+            raise Halted(
+                f"Whether this form was sent before cannot be read ({error}). If it was, it may have been"
+                " done: look at the state, and send the form again in a minute. It never acts twice."
+            ) from error
 
     def _refuse_while_halted(self) -> None:
         if self._halted.is_set():
@@ -341,7 +360,7 @@ class Actions:
             return self._refusal(actor, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
         return plan
 
-    def _commit(
+    def _ready(
         self,
         actor: Actor,
         ticket: _Ticket,
@@ -349,12 +368,25 @@ class Actions:
         plan: Plan,
         form: Form,
         undoes: Record | None,
-        approval: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    ) -> Hands | Answer:
+        """The writers of the action, tried; else the answer that refuses it. Raises ReadError."""
         hands = self._open(plan.backend, plan.key, actor.person, ticket.action_id)
         distrust = hands.states.refuses_wrong_conditions() if plan.writes_s3 else ""
         if distrust:
             return self._refusal(actor, ticket, reading, form, Result.REFUSED, distrust, undoes)
+        return hands
+
+    def _commit(
+        self,
+        actor: Actor,
+        ticket: _Ticket,
+        reading: _Reading,
+        plan: Plan,
+        hands: Hands,
+        form: Form,
+        undoes: Record | None,
+        approval: Mapping[str, Any] | None = None,
+    ) -> Answer:
         own = own_lock(plan, actor.person, ticket.action_id, self._clock(), self._version)
         facts: dict[str, Any] = {"plan": plan.facts(), "own_lock": own, "lockboard": self._version}
         if undoes:
@@ -411,15 +443,26 @@ class Actions:
         try:
             try:
                 return self._audit.append(outcome)
-            except AlreadyRecorded:  # another replica took us for dead and has settled it
-                records = self._audit.of_action(outcome.action_id)
-                return next(record for record in records if record.entry.kind is Kind.OUTCOME)
+            except AlreadyRecorded:
+                return self._recorded_late(outcome)
         except AuditError as error:
             self._halted.set()
             raise Halted(
                 f"{deed.message} But the outcome could not be recorded ({error}). Nothing more is changed"
                 " until it is; Lockboard settles the record by reading AWS as soon as its log works."
             ) from error
+
+    def _recorded_late(self, outcome: Entry) -> Record:
+        """Another replica took us for dead and has settled it. Where it told otherwise, the log has both."""
+        records = self._audit.of_action(outcome.action_id)
+        settled = next(record for record in records if record.entry.kind is Kind.OUTCOME)
+        if settled.entry.result == outcome.result:
+            return settled
+        text = (
+            f"The process was not dead, as record {settled.seq} has it, and told of this attempt:"
+            f" {outcome.message}"
+        )
+        return self._audit.append(replace(outcome, kind=Kind.EVENT, action="late_outcome", message=text))
 
     def resume(self) -> None:
         """Every outcome is recorded again: actions may go on."""
@@ -503,7 +546,9 @@ class Actions:
 
         Raises:
             NotPermitted: the actor is the requester, or may not do this to the key; recorded.
-            UnknownState, ReadError, AuditError: as `perform`; the request goes on waiting.
+            UnknownState, ReadError: as `perform`; the request goes on waiting.
+            AuditError, Halted: as `perform`. An approval that was recorded is not given again: where nothing
+            was begun after it, `expire` ends the request.
         """
         asked = self.asked(actor, number)
         ticket, requester = _ticket(asked), Actor(Person(*asked.requester), actor.rights)
@@ -523,10 +568,14 @@ class Actions:
         if isinstance(found, Answer):
             self._settle(actor, asked, Waiting.DECLINED, "approval_void", found.message)
             return replace(found, moved=False, prepared=None)
+        hands = self._ready(requester, ticket, reading, found, form, undoes)
+        if isinstance(hands, Answer):
+            self._settle(actor, asked, Waiting.DECLINED, "approval_void", hands.message)
+            return hands
         if not self._settle(actor, asked, Waiting.APPROVED, "approval_given", "Approved."):
             text = "Meanwhile somebody else decided this request, or its time ran out. This did nothing."
             return Answer(Result.REFUSED, text, asked.action_id)
-        answer = self._commit(requester, ticket, reading, found, form, undoes, facts)
+        answer = self._commit(requester, ticket, reading, found, hands, form, undoes, facts)
         return replace(answer, moved=False, prepared=None)  # a page to go on with would be the requester's
 
     def _require_permitted(
@@ -551,15 +600,33 @@ class Actions:
         return self._settle(actor, asked, Waiting.DECLINED, "approval_declined", "Declined.")
 
     def expire(self) -> int:
-        """End the requests whose time has passed. Returns how many.
+        """End the requests whose time has passed, and those that were approved and never begun. Returns how
+        many.
 
         Raises:
             StoreError, AuditError.
         """
-        overdue = self._approvals.overdue(self._clock()) if self._approvals else ()
-        text = "Nobody approved it in time."
-        nobody = Actor(LOCKBOARD, NO_RIGHTS)
-        return sum(self._settle(nobody, a, Waiting.EXPIRED, "approval_expired", text) for a in overdue)
+        if self._approvals is None:
+            return 0
+        text, nobody = "Nobody approved it in time.", Actor(LOCKBOARD, NO_RIGHTS)
+        overdue = self._approvals.overdue(self._clock())
+        ended = sum(self._settle(nobody, a, Waiting.EXPIRED, "approval_expired", text) for a in overdue)
+        void = [asked for asked in self._approvals.recent() if self._was_never_begun(asked)]
+        for asked in void:
+            why = "It was approved, but never begun: the audit log or the process failed in between."
+            self._note_approval(nobody, asked, "approval_void", why)
+        return ended + len(void)
+
+    def _was_never_begun(self, asked: Approval) -> bool:
+        """Whether an approved request has had a minute, by this process's own clock, and no intent."""
+        if asked.state is not Waiting.APPROVED or asked.action_id in self._begun:
+            return False
+        records = self._audit.of_action(asked.action_id)
+        if any(r.entry.kind is not Kind.EVENT or r.entry.action == "approval_void" for r in records):
+            self._begun.add(asked.action_id)
+            return False
+        now = self._monotonic()
+        return now - self._unbegun.setdefault(asked.action_id, now) >= BEGUN_WITHIN
 
     def requests(self, actor: Actor) -> Sequence[Approval]:
         """Those requests, among the newest and all that wait, that the actor made or may approve; newest
@@ -585,7 +652,8 @@ class Actions:
 
     def _unapprovable(self, actor: Actor, asked: Approval) -> Answer | None:
         """Raises NotPermitted where it is up to somebody else."""
-        if _people_of(actor.person) & _people_of(Person(*asked.requester)):
+        same = whose(actor.person) == _whose(asked)  # by another name than then, perhaps
+        if same or _people_of(actor.person) & _people_of(Person(*asked.requester)):
             why = "A second person has to approve this: not the one who asked for it."
             raise NotPermitted(why, self._note_approval(actor, asked, "approval_refused", why).seq)
         if asked.state is not Waiting.WAITING:
@@ -686,7 +754,7 @@ class Actions:
         """What became of the first submit of the same form; waits for it where it is still at work."""
         until = self._monotonic() + ANSWER_WITHIN
         while True:
-            records = self._audit.of_action(action_id)
+            records = self._records(action_id)
             told = _told(records) or self._of_request(records)
             if told is not None:
                 return told
@@ -709,12 +777,12 @@ class Actions:
             return None
         action_id, number = asked.entry.action_id, int(asked.entry.facts["request"])
         kept = self._approvals.find(number)
-        if kept is not None and kept.state is Waiting.APPROVED:
-            return None
         ended = next((r for r in records if kept and r.entry.action in _ENDED.get(kept.state, ())), None)
         if ended is not None:
             text = f"{ended.entry.message} Nothing was done."
             return Answer(Result.REFUSED, text, action_id, ended.seq, replayed=True)
+        if kept is not None and kept.state is Waiting.APPROVED:
+            return None
         text = asked.entry.message
         return Answer(Result.NO_CHANGE, text, action_id, asked.seq, replayed=True, waits=number)
 

@@ -5,7 +5,7 @@ lock held around every repair and let go whatever happens.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,7 +14,7 @@ from typing import Any
 from lockboard.domain.audit import Person, Result
 from lockboard.domain.errors import ReadError
 from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id
-from lockboard.domain.locks import LOCKBOARD_OPERATION, Lock, LockInfo, LockStore, lock_text
+from lockboard.domain.locks import LOCKBOARD_OPERATION, Lock, LockInfo, LockStore, exact_record, lock_text
 from lockboard.domain.model import StateObject, Unread
 from lockboard.domain.plans import Plan
 from lockboard.domain.ports import LockTable, States
@@ -202,11 +202,10 @@ class Performer:
             return _TOO_LATE
         if store is LockStore.TFLOCK:
             receipt = self.hands.states.take_lockfile(key, text, over.etag if over else None)
-            receipt = self._settled(receipt, self._file, lambda: self._file_is(text))
-            if receipt.sent is Sent.DONE and not receipt.etag:
-                found = self.states.read_lockfile(key)
-                receipt = replace(receipt, etag=found.etag if isinstance(found, Lock) else None)
-            return receipt
+            etag: list[str | None] = []
+            receipt = self._settled(receipt, self._file, lambda: self._file_is(text, etag))
+            # Of the very reading that showed it to be ours: the next one may find somebody else's.
+            return replace(receipt, etag=receipt.etag or etag[-1]) if etag else receipt
         assert self.hands.table is not None
         if over:
             receipt = self.hands.table.replace_lock(name, over.attribute, text, self._token(step))
@@ -226,13 +225,7 @@ class Performer:
                 receipt = self._let_go_one(store, self.own, self.own_etag, before.get(store))
                 left += [_place(store)] if receipt.sent in (Sent.FAILED, Sent.UNSETTLED) else []
         self.taken.clear()
-        gone = [_place(store) for store, lock in before.items() if not _can_return(lock)]
-        said = ""
-        if gone:
-            said = (
-                f" The {' and the '.join(gone)} that stood there before cannot be written again as it"
-                " was, and is gone."
-            )
+        said = not_put_back([store for store, lock in before.items() if not _can_return(lock)])
         if left:
             self.facts["lock_left"] = True
             said += (
@@ -244,7 +237,7 @@ class Performer:
     def _let_go_one(self, store: LockStore, text: str, etag: str | None, before: Lock | None) -> Receipt:
         key, name = self.plan.key, lock_id(self.plan.bucket, self.plan.key)
         if store is LockStore.TFLOCK:
-            if before and before.raw:
+            if before and exact_record(before.raw):
                 receipt = self.hands.states.take_lockfile(key, before.raw, etag)
             else:
                 receipt = self.hands.states.release_lockfile(key, etag or "")
@@ -298,6 +291,12 @@ class Performer:
             said.append(self._change_digest(restored=bool(said)))
         with suppress(ReadError):
             self._read_after()
+        if self._written_meanwhile():
+            why = (
+                "But meanwhile somebody wrote the state who does not mind Terraform's lock, so this may not"
+                " be right for what stands there now: look again."
+            )
+            raise _Stopped(Result.FAILED, f"{' '.join(said)} {why}")
         if self.plan.over:
             said.append("The lock that was taken over is gone.")
         return " ".join(said)
@@ -371,6 +370,17 @@ class Performer:
             if not isinstance(item, Unread):
                 self.facts["digest_after"] = item.digest if item else None
 
+    def _written_meanwhile(self) -> bool:
+        """Whether reading showed another state than the one that was put there, or that was hashed."""
+        if "after" not in self.facts:
+            return False
+        after, source, standing = self.facts["after"], self.plan.restores, self.plan.standing
+        if source:
+            return after is None or after["md5"] not in (None, source.md5)
+        if after is None or standing is None:
+            return after is not None or standing is not None
+        return (after["etag"], after["version_id"]) != (standing.etag, standing.version_id)
+
     def _require_time(self) -> None:
         if self._late():
             raise _Stopped(Result.FAILED, f"{_sentence(_TOO_LATE.detail)}. Nothing was changed.")
@@ -399,9 +409,14 @@ class Performer:
     def _file(self) -> str:
         return self.plan.key + LOCKFILE_SUFFIX
 
-    def _file_is(self, text: str) -> bool | None:
+    def _file_is(self, text: str, etag: list[str | None]) -> bool | None:
+        """etag: takes that of the file where it is."""
         found = self.states.read_lockfile(self.plan.key)
-        return None if isinstance(found, Unread) else isinstance(found, Lock) and found.raw == text
+        if not isinstance(found, Lock):
+            return None if isinstance(found, Unread) else False
+        if found.raw == text:
+            etag.append(found.etag)
+        return found.raw == text
 
     def _file_differs(self, etag: str | None) -> bool | None:
         found = self.states.read_lockfile(self.plan.key)
@@ -446,8 +461,16 @@ _TOO_LATE = Receipt(Sent.FAILED, "", detail=f"it took longer than {ACTION_WITHIN
 def _can_return(lock: Lock) -> bool:
     """Whether the exact record is known as text, so that it can stand there again."""
     if lock.store is LockStore.TFLOCK:
-        return bool(lock.raw)
+        return bool(exact_record(lock.raw))
     return isinstance((lock.attribute or {}).get("S"), str)
+
+
+def not_put_back(gone: Sequence[LockStore]) -> str:
+    """What is said of locks that were taken over and could not be put back, "" of none."""
+    if not gone:
+        return ""
+    names = " and the ".join(_place(store) for store in gone)
+    return f" The {names} that stood there before cannot be written again as it was, and is gone."
 
 
 def _place(store: LockStore) -> str:

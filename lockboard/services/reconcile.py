@@ -5,8 +5,7 @@ and a lock that Lockboard left behind is let go.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from lockboard.domain.audit import (
@@ -20,16 +19,16 @@ from lockboard.domain.audit import (
 )
 from lockboard.domain.errors import LockboardError, ReadError
 from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id
-from lockboard.domain.locks import Lock, LockStore
+from lockboard.domain.locks import Lock, LockStore, exact_record
 from lockboard.domain.model import StateObject, Unread
-from lockboard.domain.ports import Clock, TableItem
-from lockboard.domain.writes import Hands, OpenHands, Receipt, Sent
+from lockboard.domain.ports import TableItem
+from lockboard.domain.writes import SLOWEST, Hands, OpenHands, Receipt, Sent
 from lockboard.services.actions import Actions, Place
-from lockboard.services.perform import ACTION_WITHIN, step_facts, step_token
+from lockboard.services.perform import ACTION_WITHIN, not_put_back, step_facts, step_token
 
-DEAD_AFTER = timedelta(seconds=ACTION_WITHIN + 15)
-"""An intent this old belongs to nobody who is still at work: an action begins no change after ACTION_WITHIN,
-and one request and its settling take less than the rest.
+DEAD_AFTER = ACTION_WITHIN + 15.0
+"""Seconds after which an open intent belongs to nobody who is still at work: an action begins no change after
+ACTION_WITHIN, and its last request, but for a body that is long, takes less than the rest.
 """
 EVERY_SECONDS = 10.0
 HEARTBEAT_SECONDS = 3600.0
@@ -54,13 +53,17 @@ class _Truth(NamedTuple):
 class Reconciler:
     """Answers the open intents of dead processes. Called by every replica: whoever records the outcome first
     has done it, and every write is conditional.
+
+    monotonic: seconds that only go forward. How long an intent has been open is counted from when this
+    process saw it first: what another wrote about the time is by another clock.
     """
 
     audit: Audit
     places: Mapping[str, Place]
     open_hands: OpenHands
     actions: Actions
-    clock: Clock
+    monotonic: Callable[[], float]
+    seen: dict[str, float] = field(default_factory=dict)
 
     def __call__(self) -> int:
         """Settle what can be settled and return how many intents were.
@@ -68,10 +71,15 @@ class Reconciler:
         Raises AuditError where the log fails.
         """
         settled, waiting = 0, False
-        for intent in self.audit.open_intents():
+        intents, now = self.audit.open_intents(), self.monotonic()
+        first = {one.entry.action_id: self.seen.get(one.entry.action_id, now) for one in intents}
+        self.seen.clear()
+        self.seen.update(first)
+        for intent in intents:
             if intent.entry.action_id in self.actions.at_work:
                 continue
-            outcome = self._outcome(intent) if self.clock() - intent.at >= DEAD_AFTER else None
+            dead = now - first[intent.entry.action_id] >= DEAD_AFTER + _sending(intent.entry)
+            outcome = self._outcome(intent) if dead else None
             if outcome is None:
                 waiting = True
                 continue
@@ -89,10 +97,11 @@ class Reconciler:
         entry, place = intent.entry, self.places.get(intent.entry.backend)
         base = replace(entry, kind=Kind.OUTCOME, person=LOCKBOARD)
         plan: Facts = entry.facts["plan"]
-        if place is None:
+        if place is None or (place.backend.bucket, place.backend.table) != (entry.bucket, plan["table"]):
             text = (
-                "The process ended in the middle, and its backend is no longer configured: what"
-                " happened is not known."
+                "The process ended in the middle, and its backend is no longer configured"
+                f"{' as it was' if place else ''}: what happened is not known. A lock of Lockboard's may"
+                " still stand there."
             )
             return replace(
                 base, result=Result.UNKNOWN.value, message=text, facts={"plan": plan, "reconciled": True}
@@ -104,8 +113,20 @@ class Reconciler:
             result, message = work.held() if plan["held"] else work.locks()
         except (_NotReadable, ReadError):
             return None
-        facts = {"plan": plan, "reconciled": True, "steps": work.steps}
+        facts = {"plan": plan, "reconciled": True, "steps": work.steps, **_after(truth)}
         return replace(base, result=result.value, message=message, facts=facts)
+
+
+def _sending(entry: Entry) -> float:
+    """Seconds more that a version which is put back may take to leave."""
+    source = entry.facts["plan"]["restores"]
+    return float(source["size"]) / SLOWEST if source else 0.0
+
+
+def _after(truth: _Truth) -> Facts:
+    """What stands after a restore, so that it can be undone."""
+    state = truth.state
+    return {"after": {"version_id": state.version_id, "etag": state.etag, "md5": state.md5}} if state else {}
 
 
 def _read(place: Place, entry: Entry) -> _Truth:
@@ -169,6 +190,9 @@ class _Work:
         done = restored and digest
         left = self._let_go(done)
         begun = "Lockboard's process ended in the middle; "
+        if done and not self._fits():
+            why = "the digest was changed, but the state was written by somebody else: look at both."
+            return Result.FAILED, f"{begun}{why}{left}"
         if done:
             return Result.DONE, f"{begun}the repair is there.{left}"
         if self._plan["restores"] and restored:
@@ -193,6 +217,15 @@ class _Work:
             if change["new"] is None
             else item is not None and item.digest == {"S": change["new"]}
         )
+
+    def _fits(self) -> bool:
+        """Whether the state is the one that a digest was set to, or that it was removed for."""
+        change, state, source = self._plan["digest"], self._truth.state, self._plan["restores"]
+        if change is None or source:
+            return True
+        if change["new"] is None:
+            return (state is None) == (self._plan["standing"] is None)
+        return state is not None and state.md5 in (None, change["new"])
 
     def _untouched(self) -> bool:
         standing, state = self._plan["standing"], self._truth.state
@@ -237,12 +270,14 @@ class _Work:
         """Our own lock where it stands; after a take-over that mended nothing, the lock that stood before."""
         before = {} if done else {lock["store"]: lock for lock in self._plan["over"]}
         entry, ok = self._entry, True
+        gone: list[LockStore] = []
         if self._ours_in_file() and self._truth.file:
             old, etag = before.get(LockStore.TFLOCK), self._truth.file.etag or ""
-            states = self._hands.states
+            states, text = self._hands.states, exact_record(old["raw"]) if old else ""
+            gone += [LockStore.TFLOCK] if old and not text else []
             receipt = (
-                states.take_lockfile(entry.key, old["raw"], etag)
-                if old and old["raw"]
+                states.take_lockfile(entry.key, text, etag)
+                if text
                 else states.release_lockfile(entry.key, etag)
             )
             ok = self._noted(receipt, entry.key + LOCKFILE_SUFFIX) and ok
@@ -252,18 +287,16 @@ class _Work:
                 lock_id(entry.bucket, entry.key),
                 {"S": self._own},
             )
-            text = (old.get("attribute") or {}).get("S") if old else None
+            string = (old.get("attribute") or {}).get("S") if old else None
+            gone += [LockStore.DYNAMODB] if old and not isinstance(string, str) else []
             receipt = (
-                self._hands.table.replace_lock(name, ours, text, step_token(entry.action_id, "give-back"))
-                if isinstance(text, str)
+                self._hands.table.replace_lock(name, ours, string, step_token(entry.action_id, "give-back"))
+                if isinstance(string, str)
                 else self._hands.table.release_lock(name, ours, step_token(entry.action_id, "let-go"))
             )
             ok = self._noted(receipt, name) and ok
-        return (
-            ""
-            if ok
-            else " Lockboard's own lock could not be released: force-unlock it from the state's page."
-        )
+        left = " Lockboard's own lock could not be released: force-unlock it from the state's page."
+        return not_put_back(gone) + ("" if ok else left)
 
     def _noted(self, receipt: Receipt, target: str) -> bool:
         self.steps.append(step_facts(receipt, target))

@@ -44,6 +44,7 @@ ACTION_TITLES: Mapping[str, str] = {
     "verify": "Verification",
     "start": "Start",
     "heartbeat": "Heartbeat",
+    "late_outcome": "Late outcome",
     "sign_in": "Sign-in",
     "sign_in_refused": "Sign-in refused",
     "sign_out": "Sign-out",

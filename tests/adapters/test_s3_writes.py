@@ -21,7 +21,7 @@ from lockboard.adapters.s3_writes import DISTRUSTED_SECONDS, TRUSTED_SECONDS, S3
 from lockboard.domain.bodies import read_body
 from lockboard.domain.keys import PROBE_KEY
 from lockboard.domain.model import Unread
-from lockboard.domain.writes import Receipt, Restorable, Sent
+from lockboard.domain.writes import Receipt, Restorable, Sent, leaves_within
 from tests.emulators import REGION, Emulator, free_port
 from tests.faults import Fault, FaultProxy, Seen, call, fault_proxy, instead, refuse
 from tests.iam import denied
@@ -504,6 +504,21 @@ def test_a_request_that_is_not_answered_in_time_is_unsettled() -> None:
         receipt = states.take_lockfile(KEY, OURS)
         assert len(stub.asked) == 1
     assert (receipt.sent, receipt.detail) == (Sent.UNSETTLED, "no answer came in time (ReadTimeoutError)")
+
+
+def test_a_body_that_leaves_too_slowly_is_given_up_and_no_object_comes_of_it(emulator: Emulator) -> None:
+    """By then another replica may have taken the process for dead."""
+    size = 4 * 1024 * 1024
+    bucket, asked = emulator.make_bucket(versioned=True), count()
+
+    def after_some_pieces() -> float:
+        return 0.0 if next(asked) < 20 else leaves_within(size) + 1
+
+    states = writer(emulator.url, bucket, monotonic=after_some_pieces)
+    receipt = states.put_state(KEY, restorable(b"x" * size), None)
+
+    assert receipt.sent is Sent.UNSETTLED
+    assert kept(emulator, bucket, KEY) is None
 
 
 def test_what_never_left_failed_certainly(monkeypatch: pytest.MonkeyPatch) -> None:

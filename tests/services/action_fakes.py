@@ -98,7 +98,9 @@ class World:
             version="0.1.0",
             approvals=self.approvals,
         )
-        self.reconciler = Reconciler(self.audit, self.places, self.open, self.actions, self.estate.clock)
+        self.reconciler = Reconciler(
+            self.audit, self.places, self.open, self.actions, self.estate.clock.monotonic
+        )
         return self.actions
 
     def _next(self) -> int:

@@ -4,8 +4,9 @@ or the process dies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from lockboard.domain.locks import parse_lock_info
 from lockboard.domain.model import Action, Policy, Unread
 from lockboard.domain.plans import Plan, Refused, Wanted
 from lockboard.domain.ports import TableItem
-from lockboard.services.actions import BadToken, Form, Halted, UnknownState
+from lockboard.domain.writes import SLOWEST
+from lockboard.services.actions import Actions, BadToken, Form, Halted, UnknownState
+from lockboard.services.reconcile import DEAD_AFTER, Reconciler
 from tests.services.action_fakes import ACTOR, FORM, KIM, Fault, Killed, World
-from tests.services.fakes import Estate, info_json, md5, state_body
+from tests.services.fakes import Estate, FakeTable, info_json, md5, state_body
 
 KEY = "team/vpc/terraform.tfstate"
 FILE = KEY + LOCKFILE_SUFFIX
@@ -739,20 +742,30 @@ def test_after_a_death_at_any_write_the_record_is_completed_and_no_lock_of_ours_
         assert world.reconcile() == 0
 
 
-def half_restored() -> World:
-    """A restore whose process died between the state and its digest."""
+def undeletable() -> World:
+    """Deleted by hand; the digest names no version, so it follows a restore."""
     world = World()
     world.estate.apply(KEY, 1)
     world.estate.apply(KEY, 2)
     world.estate.set_digest(KEY, "b" * 32)
     world.estate.bucket.delete(KEY)
-    settle(world)
+    return settle(world)
+
+
+def half_restored(size: int | None = None) -> World:
+    """A restore whose process died between the state and its digest. size: what the log has as the
+    version's.
+    """
+    world = undeletable()
     prepared = world.look(KEY, Wanted(Action.RESTORE_VERSION, version_id="v2"))
     world.faults["put_state"] = Fault.KILLED_AFTER
     with pytest.raises(Killed):
         world.confirm(prepared)
     world.new_process()
-    world.estate.clock.pass_(60)
+    if size is not None:
+        world.audit.open_intents()[0].entry.facts["plan"]["restores"]["size"] = size
+    assert world.reconcile() == 0
+    world.estate.clock.pass_(60 if size is None else DEAD_AFTER + 1)
     return world
 
 
@@ -796,12 +809,210 @@ def test_an_intent_is_left_open_while_aws_cannot_be_read() -> None:
     with pytest.raises(Killed):
         world.act(KEY, Action.FORCE_UNLOCK)
     world.new_process()
+    assert world.reconcile() == 0
     world.estate.clock.pass_(60)
     world.estate.table.happen.unread["item", ITEM] = Unread("throttled", "SlowDown")
 
     assert world.reconcile() == 0
     world.estate.table.happen.unread.clear()
     assert world.reconcile() == 1
+
+
+def replica(world: World) -> Reconciler:
+    """That of another process, in which nothing of this one's is at work."""
+    clock = world.estate.clock
+    actions = Actions(
+        world.estate.inventory,
+        world.places,
+        world.audit,
+        world.open,
+        secret="s" * 32,
+        clock=clock,
+        monotonic=clock.monotonic,
+        sleep=clock.pass_,
+        new_id=lambda: "00000000-0000-4000-8000-000000000000",
+        version="0.1.0",
+    )
+    return Reconciler(world.audit, world.places, world.open, actions, clock.monotonic)
+
+
+def test_an_intent_is_as_old_as_this_process_has_seen_it_whatever_the_clocks_say() -> None:
+    world = CASES["restore with its digest"].make()
+    other, settled = replica(world), []
+    prepared = world.look(KEY, CASES["restore with its digest"].wanted)
+    world.before["put_state"] = lambda: settled.append(other())
+    intent = world.audit.put
+    world.audit.put = lambda at, entry: intent(at - timedelta(days=1), entry)  # type: ignore[method-assign]
+
+    answer = world.confirm(prepared)
+
+    assert (answer.result, settled) == (Result.DONE, [0])
+    assert CASES["restore with its digest"].mended(world)
+
+
+def test_a_clock_that_was_ahead_for_a_moment_keeps_no_death_from_being_settled() -> None:
+    world = CASES["set digest"].make()
+    prepared = world.look(KEY, CASES["set digest"].wanted)
+    intent = world.audit.put
+    world.audit.put = lambda at, entry: intent(at + timedelta(days=1), entry)  # type: ignore[method-assign]
+    world.faults["change_digest"] = Fault.KILLED_BEFORE
+    with pytest.raises(Killed):
+        world.confirm(prepared)
+    world.new_process()
+
+    assert world.reconcile() == 0
+    world.estate.clock.pass_(46)
+    assert world.reconcile() == 1
+    assert lock_is_gone(world)
+
+
+def test_who_was_taken_for_dead_and_was_not_says_so_in_the_log() -> None:
+    world = CASES["restore with its digest"].make()
+    other = replica(world)
+    prepared = world.look(KEY, CASES["restore with its digest"].wanted)
+
+    def frozen() -> None:
+        other()
+        world.estate.clock.pass_(3600)
+        assert other() == 1
+
+    world.before["put_state"] = frozen
+    answer = world.confirm(prepared)
+
+    settled, late = (record.entry for record in world.audit.records[-2:])
+    assert (settled.kind, settled.result) == (Kind.OUTCOME, "failed")
+    assert (late.kind, late.action, late.result) == (Kind.EVENT, "late_outcome", answer.result.value)
+    assert answer.record == world.audit.records[-1].seq
+    assert answer.message in late.message
+    assert "was restored" in late.message
+
+
+@pytest.mark.parametrize("size", [1, 2 * SLOWEST])
+def test_a_death_while_a_large_version_leaves_is_settled_later(size: int) -> None:
+    world = half_restored(size)
+
+    assert world.reconcile() == (1 if size == 1 else 0)
+    world.estate.clock.pass_(2)
+    assert world.reconcile() == (0 if size == 1 else 1)
+
+
+@pytest.mark.parametrize("place", ["file", "item"])
+def test_the_settling_says_which_lock_it_could_not_put_back(place: str) -> None:
+    world = World()
+    world.estate.apply(KEY, 1)
+    world.estate.apply(KEY, 2, digest=False)
+    if place == "file":
+        world.estate.bucket.put(FILE, b"garbled, not a record")
+    else:
+        world.estate.table.items[ITEM] = TableItem(ITEM, {"B": "AAECAw=="}, None)
+    settle(world)
+    prepared = world.look(KEY, Wanted(Action.TAKE_OVER))
+    world.faults["change_digest"] = Fault.KILLED_BEFORE
+    with pytest.raises(Killed):
+        world.confirm(prepared)
+    world.new_process()
+    world.reconcile()
+    world.estate.clock.pass_(60)
+
+    assert world.reconcile() == 1
+    what = ".tflock object" if place == "file" else "lock item in DynamoDB"
+    assert f"The {what} that stood there before cannot be written again" in outcome(world).entry.message
+
+
+@pytest.mark.parametrize("name", ["unlock", "clear digest"])
+def test_what_happened_where_the_backend_was_then_is_not_read_where_it_is_now(name: str) -> None:
+    world = CASES[name].make()
+    prepared = world.look(KEY, CASES[name].wanted)
+    world.faults[CASES[name].writes[-1]] = Fault.KILLED_BEFORE
+    with pytest.raises(Killed):
+        world.confirm(prepared)
+    world.estate.table = FakeTable()
+    world.estate.backend = replace(world.estate.backend, table="locks-new")
+    world.new_process()
+    world.reconcile()
+    world.estate.clock.pass_(60)
+
+    assert world.reconcile() == 1
+    assert outcome(world).entry.result == "unknown"
+    assert "no longer configured as it was" in outcome(world).entry.message
+
+
+def test_a_digest_that_was_set_for_a_state_which_is_gone_is_not_settled_as_done() -> None:
+    world = CASES["set digest"].make()
+    prepared = world.look(KEY, CASES["set digest"].wanted)
+    world.faults["change_digest"] = Fault.KILLED_AFTER
+    with pytest.raises(Killed):
+        world.confirm(prepared)
+    world.estate.bucket.put(KEY, state_body(9))
+    world.new_process()
+    world.reconcile()
+    world.estate.clock.pass_(60)
+
+    assert world.reconcile() == 1
+    assert outcome(world).entry.result == "failed"
+    assert "written by somebody else" in outcome(world).entry.message
+
+
+# ---------------------------------------------------------------- the world moves on meanwhile
+
+
+@pytest.mark.parametrize("name", ["take over", "set digest"])
+def test_a_digest_of_bytes_that_are_gone_is_not_called_done(name: str) -> None:
+    world = CASES[name].make()
+    prepared = world.look(KEY, CASES[name].wanted)
+    world.before["change_digest"] = lambda: world.estate.bucket.put(KEY, state_body(9))
+
+    answer = world.confirm(prepared)
+
+    assert answer.result is Result.FAILED
+    assert "The digest was set" in answer.message
+    assert "somebody wrote the state" in answer.message
+    assert not ours(world)
+
+
+def test_a_restore_that_was_written_over_is_not_called_done() -> None:
+    world = undeletable()
+    prepared = world.look(KEY, Wanted(Action.RESTORE_VERSION, version_id="v2"))
+    world.before["change_digest"] = lambda: world.estate.bucket.put(KEY, state_body(9))
+
+    answer = world.confirm(prepared)
+
+    assert answer.result is Result.FAILED
+    assert "was restored. The digest was set" in answer.message
+    assert "somebody wrote the state" in answer.message
+
+
+def test_a_lock_file_that_others_took_after_ours_was_removed_is_never_released() -> None:
+    world = CASES["set digest"].make()
+    prepared = world.look(KEY, CASES["set digest"].wanted)
+    world.faults["take_lockfile"] = Fault.REPLY_LOST
+
+    def retaken() -> None:
+        world.estate.bucket.delete(FILE)
+        world.estate.lock(KEY, "live-apply", table=False, file=True)
+
+    def armed() -> None:
+        world.estate.bucket.happen.after["lockfile"] = retaken
+
+    world.before["take_lockfile"] = armed
+    world.confirm(prepared)
+
+    found = world.estate.bucket.current(FILE)
+    assert found is not None
+    assert b"live-apply" in (found.body or b"")
+
+
+def test_a_form_sent_again_is_never_told_that_nothing_was_done_while_the_log_cannot_be_read() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    world.confirm(prepared)
+
+    def unread(action_id: str) -> Sequence[Record]:
+        raise AuditError("it does not answer")
+
+    world.audit.of_action = unread  # type: ignore[method-assign]
+    with pytest.raises(Halted, match="it may have been done"):
+        world.confirm(prepared)
 
 
 # ---------------------------------------------------------------- undo
@@ -846,6 +1057,84 @@ def test_a_repair_is_taken_back_to_what_was_before(name: str) -> None:
 
     assert (again.result, again.message) == (Result.DONE, again.message)
     assert case.untouched(world)
+
+
+@pytest.mark.parametrize("old", ["", "not-hex \u202e evil\x1b[31m", "a" * 31])
+def test_a_digest_that_terraform_ignored_is_not_brought_back(old: str) -> None:
+    world = World()
+    world.estate.apply(KEY, 1)
+    world.estate.set_digest(KEY, {"S": old})
+    answer = settle(world).act(KEY, Action.SET_DIGEST)
+
+    plan = undo(world, answer.record).plan
+
+    assert isinstance(plan, Refused)
+    assert "Terraform ignores" in plan.reason
+
+
+def test_a_lock_file_whose_bytes_were_not_all_text_is_removed_and_not_put_back() -> None:
+    world = World()
+    world.estate.apply(KEY)
+    record = info_json("id-1", ITEM, world.estate.clock()).encode()
+    world.estate.bucket.put(FILE, record.replace(b"root", b"r\xf6\xf6t"))
+    world.estate.clock.pass_(3 * HOUR)
+    answer = settle(world).act(KEY, Action.FORCE_UNLOCK)
+
+    plan = undo(world, answer.record).plan
+
+    assert answer.result is Result.DONE
+    assert isinstance(plan, Refused)
+    assert "exact record is not known" in plan.reason
+
+
+def test_a_restore_whose_reply_was_lost_is_taken_back_all_the_same() -> None:
+    case = CASES["restore over a live object"]
+    world = case.make()
+    prepared = world.look(KEY, case.wanted)
+    world.faults["put_state"] = Fault.REPLY_LOST
+    answer = world.confirm(prepared)
+
+    again = world.confirm(undo(world, answer.record))
+
+    assert again.result is Result.DONE
+    assert case.untouched(world)
+
+
+def test_a_restore_that_its_process_did_not_live_to_tell_of_is_taken_back_too() -> None:
+    case = CASES["restore over a live object"]
+    world = case.make()
+    prepared = world.look(KEY, case.wanted)
+    world.faults["release_lockfile"] = Fault.KILLED_BEFORE
+    with pytest.raises(Killed):
+        world.confirm(prepared)
+    world.new_process()
+    world.reconcile()
+    world.estate.clock.pass_(60)
+    assert world.reconcile() == 1
+
+    again = world.confirm(undo(world, outcome(world).seq))
+
+    assert again.result is Result.DONE
+    assert case.untouched(world)
+
+
+def test_nothing_is_taken_back_in_another_bucket_or_table() -> None:
+    world = stale()
+    answer = world.act(KEY, Action.FORCE_UNLOCK)
+    world.estate.backend = replace(world.estate.backend, table="locks-new")
+    world.new_process()
+
+    assert "another bucket or lock table" in undo(world, answer.record).plan.reason
+
+
+def test_a_lock_is_not_put_back_by_a_record_from_the_future() -> None:
+    world = stale()
+    intent = world.audit.put
+    world.audit.put = lambda at, entry: intent(at + timedelta(hours=10), entry)  # type: ignore[method-assign]
+    answer = world.act(KEY, Action.FORCE_UNLOCK)
+    world.estate.clock.pass_(HOUR)
+
+    assert "within 15 min" in undo(world, answer.record).plan.reason
 
 
 def test_a_repair_is_not_taken_back_once_the_state_was_written_again() -> None:

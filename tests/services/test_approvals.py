@@ -10,12 +10,13 @@ import pytest
 
 from lockboard.domain.access import Actor, Area, Grant, Rights, Role
 from lockboard.domain.audit import AuditError, Entry, Kind, Person, Record, Result
-from lockboard.domain.errors import StoreError
+from lockboard.domain.errors import AccessDenied, StoreError
 from lockboard.domain.keys import lock_id
 from lockboard.domain.model import Action, Policy
 from lockboard.domain.plans import Refused, Wanted
 from lockboard.domain.signin import Waiting
-from lockboard.services.actions import Answer, Halted, NotPermitted, UnknownState
+from lockboard.domain.writes import Hands
+from lockboard.services.actions import BEGUN_WITHIN, Answer, Halted, NotPermitted, UnknownState
 from lockboard.services.reconcile import DEAD_AFTER
 from tests.services.action_fakes import Killed, World
 from tests.services.approval_fakes import (
@@ -684,20 +685,84 @@ def test_a_process_that_dies_after_an_approval_is_settled_by_the_reconciler() ->
     with pytest.raises(Killed):
         world.actions.approve(LEE, number)
     world.new_process()
-    world.estate.clock.pass_(DEAD_AFTER.total_seconds())
+    assert world.reconcile() == 0
+    world.estate.clock.pass_(DEAD_AFTER)
 
     assert world.reconcile() == 1
     assert steps(world)[-1] == ("outcome", "force_unlock", "lockboard")
     assert world.audit.records[-1].entry.result == Result.FAILED
 
 
+def refuse(world: World) -> None:
+    """The actor's role is not granted."""
+
+    def denied(backend: str, key: str, who: Person, action_id: str) -> Hands:
+        raise AccessDenied("sts:AssumeRole", "AccessDenied", "it is not granted")
+
+    world.open = denied  # type: ignore[method-assign, assignment]
+    world.new_process()
+
+
+def test_an_approval_whose_role_is_not_granted_leaves_the_request_waiting() -> None:
+    world, approvals, number = waiting()
+    refuse(world)
+
+    with pytest.raises(AccessDenied):
+        world.actions.approve(LEE, number)
+
+    assert approvals.kept[0].state is Waiting.WAITING
+    assert [entry[1] for entry in steps(world)] == ["approval_requested"]
+
+
+def test_an_approval_after_which_nothing_was_begun_is_told_as_void() -> None:
+    world, approvals = protected()
+    prepared = look(world)
+    number = submit(world, prepared).waits
+    assert number is not None
+    broken_at(world, "force_unlock", Kind.INTENT)
+    with pytest.raises(AuditError):
+        world.actions.approve(LEE, number)
+    world.audit.broken = False
+
+    assert world.actions.expire() == 0
+    world.estate.clock.pass_(BEGUN_WITHIN)
+    assert world.actions.expire() == 1
+    assert world.actions.expire() == 0
+
+    assert steps(world)[-1] == ("event", "approval_void", "lockboard")
+    again = submit(world, prepared)
+    assert (again.result, again.replayed, done(world)) == (Result.REFUSED, True, [])
+    assert "never begun" in again.message
+    assert approvals.kept[0].state is Waiting.APPROVED
+
+
+def test_an_approved_action_that_was_begun_is_not_told_as_void() -> None:
+    world, _, number = waiting()
+    world.actions.approve(LEE, number)
+
+    world.actions.expire()
+    world.estate.clock.pass_(10 * BEGUN_WITHIN)
+    assert world.actions.expire() == 0
+
+
+def test_nobody_approves_their_own_request_by_a_new_name() -> None:
+    world, approvals, number = waiting()
+    renamed = replace(LEE, person=replace(MIN.person, name="min.new"))
+
+    with pytest.raises(NotPermitted, match="not the one who asked"):
+        world.actions.approve(renamed, number)
+
+    assert approvals.kept[0].state is Waiting.WAITING
+
+
 def test_the_reconciler_leaves_requests_alone() -> None:
     world, approvals, number = waiting()
     world.actions.decline(LEE, number)
     ask(world)
-    world.estate.clock.pass_(2 * DEAD_AFTER.total_seconds())
     before = steps(world)
 
+    assert world.reconcile() == 0
+    world.estate.clock.pass_(2 * DEAD_AFTER)
     assert world.reconcile() == 0
     assert (before, []) == (steps(world), done(world))
     assert approvals.kept[1].state is Waiting.WAITING
