@@ -8,11 +8,13 @@ import hashlib
 import uuid
 from collections.abc import Callable
 
-from lockboard.adapters.probe import Probe
+from lockboard.adapters.probe import NOTHING, Probe
 from lockboard.domain.bodies import read_body
 from lockboard.domain.keys import PROBE_KEY, digest_id, lock_id
 from lockboard.domain.writes import Hands, Receipt, Restorable, Sent
 
+UNTRIED = "s3:GetObjectVersion, s3:GetObjectVersionTagging, s3:PutObjectTagging"
+"""What a restore needs as well. Only a state's own version could show it, and none is touched by a probe."""
 _NOBODY = "lockboard probe"
 _NEVER_AN_ETAG = "0" * 32
 
@@ -32,6 +34,7 @@ def probe_writes(hands: Hands, bucket: str, prefix: str) -> list[Probe]:
         probes.append(
             _told("s3:PutObject", hands.states.put_state(key, nothing, _NEVER_AN_ETAG), "on state keys")
         )
+        probes.append(Probe(UNTRIED, True, f"{NOTHING}: a restore needs them and fails without"))
     if hands.table:
         table, own, old = hands.table, lock_id(bucket, key), {"S": _NOBODY}
         digest = hashlib.md5(b"", usedforsecurity=False).hexdigest()

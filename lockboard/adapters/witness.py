@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TextIO
 
 from botocore.exceptions import ClientError
@@ -44,18 +44,19 @@ def stdout_witness(stream: TextIO, complaints: TextIO | None = None) -> Witness:
     One that nobody reads, a full pipe, is waited for: the append then takes as long, and is given up in time.
     """
     turn = threading.Lock()
-    said = False
+    said, failures = False, 0
 
     def witness(head: Head, at: datetime) -> None:
-        nonlocal said
+        nonlocal said, failures
         with turn:
             try:
                 stream.write(_line(head, at) + "\n")
                 stream.flush()
                 said = False
             except (OSError, ValueError) as error:  # the other end is gone; the record itself is written
+                failures += 1
                 if not said:
-                    _complain(complaints, head, "standard output", str(error))
+                    _complain(complaints, at, head, "standard output", str(error), failures)
                 said = True
 
     return witness
@@ -195,11 +196,23 @@ class S3Witness:
                 return
             self._said = now
         place = f"s3://{self._bucket}/{self._prefix}"
-        _complain(self._stream, head, place, problem, failures=self.failures)
+        _complain(self._stream, now, head, place, problem, self.failures)
 
 
-def _complain(stream: TextIO | None, head: Head, place: str, problem: str, **more: int) -> None:
-    event = {"event": "audit_witness_failed", "seq": head.seq, "place": place, "error": problem, **more}
+def _complain(
+    stream: TextIO | None, at: datetime, head: Head, place: str, problem: str, failures: int
+) -> None:
+    """One line as the log has them, past the log: it has to come out whatever that is set to."""
+    event = {
+        "timestamp": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": "error",
+        "logger": "audit",
+        "event": "audit_witness_failed",
+        "seq": head.seq,
+        "place": place,
+        "error": problem,
+        "failures": failures,
+    }
     try:
         stream = stream or sys.stderr
         stream.write(json.dumps(event) + "\n")

@@ -9,7 +9,8 @@ import pytest
 from lockboard.adapters.aws import Access
 from lockboard.adapters.hands import HandsOpener, Reach
 from lockboard.adapters.policies import actor_policy, session_policy
-from lockboard.adapters.probe_writes import probe_writes
+from lockboard.adapters.probe import NOTHING
+from lockboard.adapters.probe_writes import UNTRIED, probe_writes
 from lockboard.domain.audit import LOCKBOARD
 from lockboard.domain.keys import PROBE_KEY
 from lockboard.domain.writes import Hands
@@ -21,6 +22,7 @@ from tests.stub_aws import Answer, Asked, dynamo_error, s3_error, stub_aws
 ACTIONS = [
     "s3:PutObject, s3:DeleteObject",
     "s3:PutObject",
+    UNTRIED,
     "dynamodb:PutItem",
     "dynamodb:DeleteItem",
     "dynamodb:UpdateItem",
@@ -50,7 +52,8 @@ def test_without_a_table_only_s3_is_tried(emulator: Emulator) -> None:
 
     probes = probe_writes(hands_at(emulator.url, bucket, None), bucket, "team/")
 
-    assert [probe.action for probe in probes] == ACTIONS[:2]
+    assert [probe.action for probe in probes] == ACTIONS[:3]
+    assert probes[2].detail.startswith(NOTHING)
 
 
 def test_all_that_is_tried_is_within_the_role_and_the_session_of_its_key(emulator: Emulator) -> None:

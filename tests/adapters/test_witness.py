@@ -154,9 +154,18 @@ def test_a_stream_that_takes_no_line_stops_no_record_and_is_said_once_until_it_t
     stream, complaints = Gone(), io.StringIO()
     log = SqlAudit(open_memory(), KEY, now, stdout_witness(stream, complaints))
     assert [log.append(an_event()).seq for _ in range(3)] == [1, 2, 3]
-    assert [json.loads(each) for each in complaints.getvalue().splitlines()] == [
-        {"event": "audit_witness_failed", "seq": 1, "place": "standard output", "error": "Broken pipe"}
-    ]
+    first = json.loads(complaints.getvalue())
+    assert first == {
+        "timestamp": first["timestamp"],
+        "level": "error",
+        "logger": "audit",
+        "event": "audit_witness_failed",
+        "seq": 1,
+        "place": "standard output",
+        "error": "Broken pipe",
+        "failures": 1,
+    }
+    assert datetime.fromisoformat(first["timestamp"]).tzinfo is not None
     stream.gone = False
     log.append(an_event())
     stream.gone = True
@@ -326,6 +335,9 @@ def test_a_bucket_that_refuses_is_counted_and_said_once_a_minute_and_stops_no_re
         witness.close(WAIT_SECONDS)
     first, second = complaints(stream)
     assert first == {
+        "timestamp": NOON.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": "error",
+        "logger": "audit",
         "event": "audit_witness_failed",
         "seq": 1,
         "place": f"s3://{bucket}/{PREFIX}",
