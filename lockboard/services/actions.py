@@ -332,8 +332,8 @@ class Actions:
             return self._audit.of_action(action_id)
         except AuditError as error:
             raise Halted(
-                f"Whether this form was sent before cannot be read ({error}). If it was, it may have been"
-                " done: look at the state, and send the form again in a minute. It never acts twice."
+                f"Nothing was changed now. Whether this form was sent before, and done then, cannot be read"
+                f" ({error}): look at the state, and send the form again in a minute. It never acts twice."
             ) from error
 
     def _refuse_while_halted(self) -> None:

@@ -1011,7 +1011,7 @@ def test_a_form_sent_again_is_never_told_that_nothing_was_done_while_the_log_can
         raise AuditError("it does not answer")
 
     world.audit.of_action = unread  # type: ignore[method-assign]
-    with pytest.raises(Halted, match="it may have been done"):
+    with pytest.raises(Halted, match="sent before, and done then, cannot be read"):
         world.confirm(prepared)
 
 
