@@ -96,8 +96,8 @@ class FusedStates:
     def read_body(self, key: str, version_id: str) -> Body | Unread:
         return self._inner.read_body(key, version_id)
 
-    def read_lockfile(self, key: str) -> Lock | None | Unread:
-        return self._inner.read_lockfile(key)
+    def read_lockfile(self, key: str, version_id: str | None = None) -> Lock | None | Unread:
+        return self._inner.read_lockfile(key, version_id)
 
     def history(self, key: str) -> History | Unread:
         return self._inner.history(key)

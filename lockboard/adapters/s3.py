@@ -155,18 +155,18 @@ class S3States:
 
     def sweep_pages(self, prefix: str) -> Iterator[Sequence[SweptKey]]:
         """See `States.sweep_pages`. Each key once, though its versions may lie on several pages."""
-        before: dict[str, bool] = {}
+        before: dict[str, str | None] = {}
         for rows in self._version_pages(prefix):
-            seen: dict[str, bool] = {}
+            seen: dict[str, str | None] = {}
             for row in rows:
                 if row.latest and row.deleted:
-                    seen[row.key] = True
+                    seen[row.key] = row.version_id
                 elif row.key.endswith(LOCKFILE_SUFFIX):
-                    seen.setdefault(row.key, False)
+                    seen.setdefault(row.key, None)
             yield [
-                SweptKey(key, gone)
-                for key, gone in seen.items()
-                if (key not in before or gone > before[key]) and not is_probe(key)
+                SweptKey(key, marker)
+                for key, marker in seen.items()
+                if (key not in before or (before[key] is None and marker is not None)) and not is_probe(key)
             ]
             before = seen
 
@@ -242,7 +242,7 @@ class S3States:
             return answer or Unread("this version does not exist", "NoSuchVersion")
         return reader.finish()
 
-    def read_lockfile(self, key: str) -> Lock | None | Unread:
+    def read_lockfile(self, key: str, version_id: str | None = None) -> Lock | None | Unread:
         """See `States.read_lockfile`. What is larger than MAX_LOCKFILE is no lock record, whatever else it
         is.
         """
@@ -252,16 +252,16 @@ class S3States:
             reader.feed(chunk)
             start.extend(chunk[: MAX_LOCKFILE - len(start)])
 
-        answer = self._fetch(key + LOCKFILE_SUFFIX, None, feed)
+        answer = self._fetch(key + LOCKFILE_SUFFIX, version_id, feed)
         if answer is None or isinstance(answer, Unread):
             return answer
         body, modified = reader.finish(), answer["LastModified"].astimezone(UTC)
-        etag, version_id = etag_of(answer), answer.get("VersionId")
+        etag, found_id = etag_of(answer), answer.get("VersionId")
         if body.size <= MAX_LOCKFILE:
-            return lock_from_file(bytes(start), modified, etag, version_id)
+            return lock_from_file(bytes(start), modified, etag, found_id)
         occupied = "state" if body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED) else None
         problem = f"it has {body.size} bytes, too many for a lock record"
-        return Lock(LockStore.TFLOCK, "", None, problem, modified, etag, version_id, occupied)
+        return Lock(LockStore.TFLOCK, "", None, problem, modified, etag, found_id, occupied)
 
     def _fetch(
         self, key: str, version_id: str | None, feed: Callable[[bytes], None]

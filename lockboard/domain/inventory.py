@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from lockboard.domain.areas import Area, Scope, scope_of
@@ -93,6 +93,10 @@ class BackendReport:
     clock_skew_seconds: float | None = None
     swept_at: datetime | None = None
     sweep_error: str | None = None
+
+    def aws_time(self, now: datetime) -> datetime:
+        """AWS's time when our own clock says `now`, as far as the two were ever compared."""
+        return now - timedelta(seconds=self.clock_skew_seconds or 0)
 
 
 @dataclass(frozen=True, slots=True)

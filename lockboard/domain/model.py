@@ -111,8 +111,9 @@ class Observation:
 
     `mismatch_since` is when this very pair of object version and digest was first seen to disagree,
     `locks_since` when this very set of lock records was first seen; `clock_skew` our clock minus AWS's;
-    `lockfile_history` whether a `.tflock` ever stood beside the key; `sibling` another state key that shares
-    a lock ID or lock file with this one.
+    `lockfile_history` whether a `.tflock` ever stood beside the key (where the verdict depends on it, one
+    that was not Lockboard's own); `sibling` another state key that shares a lock ID or lock file with this
+    one.
     """
 
     backend: str

@@ -31,12 +31,12 @@ class TableItem(NamedTuple):
 
 
 class SweptKey(NamedTuple):
-    """A key that ListObjectVersions knows and whose current version is a delete marker (`deleted`), or that
-    is a `.tflock`.
+    """A key that ListObjectVersions knows and whose current version is a delete marker, or that is a
+    `.tflock`. `marker` is that marker's version ID, None where an object stands.
     """
 
     key: str
-    deleted: bool
+    marker: str | None
 
 
 @dataclass(slots=True)
@@ -80,8 +80,8 @@ class States(Protocol):
     def read_body(self, key: str, version_id: str) -> Body | Unread:
         """GET one version's bytes and hash them."""
 
-    def read_lockfile(self, key: str) -> Lock | None | Unread:
-        """GET the `.tflock` object of a state key (the key given is the state's)."""
+    def read_lockfile(self, key: str, version_id: str | None = None) -> Lock | None | Unread:
+        """GET the `.tflock` object of a state key (the key given is the state's), or one version of it."""
 
     def history(self, key: str) -> History | Unread:
         """The versions of exactly this key, newest first, bodies not read."""

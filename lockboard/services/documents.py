@@ -14,6 +14,7 @@ from typing import Any
 from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.digests import Digest
 from lockboard.domain.holders import held_locks
+from lockboard.domain.inventory import BackendReport
 from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id, state_id, workspace_of
 from lockboard.domain.locks import Lock, info_as_json
 from lockboard.domain.model import (
@@ -66,8 +67,18 @@ def document(seen: Observation, verdict: Verdict, policy: Policy, table: str | N
     }
 
 
+def dated(entry: Mapping[str, Any], now: datetime, report: BackendReport | None) -> Document:
+    """The entry as it is given out when our own clock says `now`, by the last report of its backend."""
+    if report is None:
+        return served(entry, now, None)
+    return served(entry, report.aws_time(now), report.data_at)
+
+
 def served(entry: Mapping[str, Any], now: datetime, checked_at: datetime | None) -> Document:
-    """The entry as it is given out: with the age of each lock and the time its key was last read."""
+    """The entry as it is given out: with the age of each lock and the time its key was last read.
+
+    `now` is AWS's time, by which locks are taken and judged.
+    """
     locks = [{**lock, "age_seconds": _age(lock.get("since"), now)} for lock in entry.get("locks", ())]
     rechecked = entry.get("rechecked_at")
     checked = utc(checked_at) if checked_at else None
@@ -78,7 +89,7 @@ def _age(since: str | None, now: datetime) -> int | None:
     if not since:
         return None
     age = now - datetime.fromisoformat(since)
-    return None if age < -FUTURE_TOLERANCE else max(0, int(age.total_seconds()))
+    return None if age < -FUTURE_TOLERANCE else max(0, round(age.total_seconds()))
 
 
 def _object(state: object) -> Document:

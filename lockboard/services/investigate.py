@@ -9,13 +9,19 @@ from datetime import datetime
 from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.digests import Digest, parse_digest
 from lockboard.domain.keys import DIGEST_SUFFIX, LOCKFILE_SUFFIX, digest_id, lock_id
-from lockboard.domain.locks import Lock, lock_from_item
+from lockboard.domain.locks import LOCKBOARD_OPERATION, Lock, lock_from_item
 from lockboard.domain.model import Backend, History, Observation, Policy, StateObject, Unread, Version
 from lockboard.domain.ports import LockTable, States, TableItem
 from lockboard.services.memo import Memo, since
 
 VERSIONS_COMPARED = 30
 """Noncurrent versions whose bytes are read to find the one a digest names, newest first."""
+
+LOCKFILES_READ = 3
+"""Versions of a key's `.tflock` that are read to learn who uses lock files, newest first."""
+
+LARGEST_LOCKFILE = 65_536
+"""Bytes of such a version: no lock record has as many."""
 
 AT_ONCE = 5
 """Requests of one look at one key."""
@@ -91,6 +97,8 @@ class Investigator:
             state, memo = self._with_body(facts.key, state, memo, may_read=may_read and wanted)
         seen = self._observation(replace(facts, state=state), memo)
         seen, memo = self._with_suspicions(seen, memo, now)
+        if may_read and seen.lockfile_history and _hangs_on_lockfiles(seen):
+            seen = replace(seen, lockfile_history=self._others_used_lockfiles(facts.key))
         if not self._needs_history(seen, now):
             return seen, memo
         if not may_read:
@@ -186,6 +194,23 @@ class Investigator:
             return True
         return seen.mismatch_since is not None and now - seen.mismatch_since >= self._policy(seen.key).settle
 
+    def _others_used_lockfiles(self, key: str) -> bool:
+        """Whether somebody besides Lockboard used lock files here: its repairs take both locks, whichever the
+        stack uses. What cannot be read, or is no longer there, is taken for somebody's.
+        """
+        files = self._states.history(key + LOCKFILE_SUFFIX)
+        if isinstance(files, Unread):
+            return True
+        newest = [version for version in files.versions if not version.delete_marker][:LOCKFILES_READ]
+        return not newest or not all(self._is_our_lockfile(key, version) for version in newest)
+
+    def _is_our_lockfile(self, key: str, version: Version) -> bool:
+        if version.size > LARGEST_LOCKFILE:
+            return False
+        lock = self._states.read_lockfile(key, version.version_id)
+        info = lock.info if isinstance(lock, Lock) else None
+        return info is not None and info.operation.startswith(LOCKBOARD_OPERATION)
+
     def _policy(self, key: str) -> Policy:
         return self._backend.policy_for(key)
 
@@ -234,6 +259,14 @@ class Investigator:
                 return replace(version, body=body), memo
             known, memo = body, memo.with_body(_version_name(version) or _identity(version), body)
         return replace(version, body=known), memo
+
+
+def _hangs_on_lockfiles(seen: Observation) -> bool:
+    """Whether the verdict depends on who used lock files before: of a lock in the table alone, and of a
+    digest left behind.
+    """
+    alone = isinstance(seen.table_lock, Lock) and seen.file_lock is None
+    return alone or seen.mismatch_since is not None
 
 
 def needs_body(state: StateObject, digest: Digest | None | Unread) -> bool:

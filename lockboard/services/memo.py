@@ -25,7 +25,8 @@ class Since:
 class Memo:
     """`bodies`: by version ID, or by ETag and time where the listing gives no version ID.
 
-    `sibling`: see Observation.
+    `sibling`: see Observation.  `lockfile_history`: whether a `.tflock`, be it Lockboard's own, ever stood
+    beside the key.
     """
 
     mismatch: Since | None = None

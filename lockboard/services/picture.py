@@ -26,11 +26,11 @@ are.
 
 @dataclass(slots=True)
 class Swept:
-    """What the last sweep of object versions found: keys under a delete marker, and keys that ever had a lock
-    file.
+    """What the last sweep of object versions found: keys under a delete marker with its version ID (None
+    where a refresh found the key gone since, and no marker), and keys that ever had a lock file.
     """
 
-    deleted: set[str] = field(default_factory=set)
+    deleted: dict[str, str | None] = field(default_factory=dict)
     lockfile_history: set[str] = field(default_factory=set)
 
 
@@ -46,7 +46,7 @@ class Picture:
         self.keys = {key for key in objects if backend.state_key(key) and not key.endswith(LOCKFILE_SUFFIX)}
         self.keys |= {key.removesuffix(LOCKFILE_SUFFIX) for key in objects if key.endswith(LOCKFILE_SUFFIX)}
         self.keys |= {key for key in swept.lockfile_history if key in objects}
-        self.keys |= named | swept.deleted
+        self.keys |= named | swept.deleted.keys()
         self.keys.discard("")  # what a name leaves that is nothing but a suffix
 
     def _named_by_items(self) -> tuple[int, set[str]]:
@@ -74,6 +74,7 @@ class Picture:
         changed = _changed(before.items, self.items)
         names.update(name[len(bucket) :] for name in changed if name.startswith(bucket))
         names |= before.swept.lockfile_history ^ self.swept.lockfile_history
+        names |= _changed(before.swept.deleted, self.swept.deleted)
         return {related for name in names for related in _related(name)}
 
     def lockfile(self, key: str) -> Listed | None:
@@ -133,7 +134,8 @@ class Picture:
         facts = (
             __version__,
             self._backend.policy_for(key),
-            self.objects.get(key),
+            # The marker tells one deletion from the next; where an object stands again it means nothing.
+            self.objects.get(key) or self.swept.deleted.get(key),
             self.lockfile(key),
             self.items.get(lock_id(bucket, key)),
             self.items.get(digest_id(bucket, key)),

@@ -219,7 +219,7 @@ class Refresher:
         """Rows that say something new, reading what that needs, a few keys at a time, within the budget."""
         changed = now_seen.changed_since(before)
         self._rechecked = self._heard_of(now_seen) - changed
-        work = changed | self._rechecked | self._watched.keys() | self._sweeper.found.deleted
+        work = changed | self._rechecked | self._watched.keys() | self._sweeper.found.deleted.keys()
         work &= now_seen.keys
         work |= (before.keys if before else set()) - now_seen.keys
         closer: list[str] = []
@@ -271,6 +271,8 @@ class Refresher:
         look = self._watched.get(key)
         if look and self._still(key, look, picture):
             return False
+        if picture.lockfile_history(key) and picture.table_lock(key) and picture.lockfile(key) is None:
+            return True
         state = picture.state(key)
         return state is None or state.size == 0 or needs_body(state, picture.digest(key))
 
@@ -290,12 +292,7 @@ class Refresher:
         """Read anew, or what was read last where nothing new can be learnt."""
         last, now = self._watched.get(key), self._aws_now()
         if last and self._still(key, last, picture):
-            seen = replace(
-                last.seen,
-                clock_skew=self._states.clock_skew(),
-                lockfile_history=picture.lockfile_history(key),
-            )
-            return replace(last, seen=seen)
+            return replace(last, seen=replace(last.seen, clock_skew=self._states.clock_skew()))
         facts = Facts(
             key,
             picture.state(key),
@@ -326,6 +323,8 @@ class Refresher:
 
     def _decide(self, key: str, look: _Look, picture: Picture) -> StateRow | None:
         """The row to write, or None where the stored one says the same or nothing stands at this key."""
+        if marker := _marker(look.seen):
+            self._sweeper.found.deleted[key] = marker  # as the next sweep will find it
         now, fingerprint = self._aws_now(), picture.fingerprint(key)
         try:
             row, verdict = judge(look.seen, look.memo, self._backend, now, fingerprint)
@@ -333,17 +332,14 @@ class Refresher:
             look = self._failed_on(key, error)
             row, verdict = judge(look.seen, look.memo, self._backend, now, fingerprint)
         seen = look.seen
-        if key not in picture.keys:
-            if verdict.content is Content.ABSENT:
-                return None
-            self._sweeper.found.deleted.add(key)
-            picture.keys.add(key)
-        if verdict.content is Content.ABSENT and not _has_record(seen):
+        if verdict.content is Content.ABSENT and (key not in picture.keys or not _has_record(seen)):
             picture.keys.discard(key)
-            self._sweeper.found.deleted.discard(
-                key
-            )  # nothing to tell, so nothing to ask again before the next sweep
+            # Nothing to tell, so nothing to ask again before the next sweep.
+            self._sweeper.found.deleted.pop(key, None)
             return None
+        if key not in picture.keys:
+            self._sweeper.found.deleted.setdefault(key, None)
+            picture.keys.add(key)
         self._watch(key, replace(look, settles_at=verdict.settles_at), row)
         known = self._stored(key)
         told = (row.content, row.lock, row.terraform, row.fingerprint)
@@ -485,6 +481,12 @@ def _or_error(read: Callable[[], _T], errors: list[ReadError]) -> _T | None:
     except ReadError as error:
         errors.append(error)
         return None
+
+
+def _marker(seen: Observation) -> str | None:
+    """The version ID of the delete marker under which the state is gone."""
+    newest = seen.history.versions[:1] if seen.state is None and isinstance(seen.history, History) else ()
+    return next((version.version_id for version in newest if version.delete_marker), None)
 
 
 def _has_record(seen: Observation) -> bool:

@@ -34,12 +34,13 @@ def judge(
     if rechecked:
         entry["rechecked_at"] = utc(now)
     locks = held_locks(seen)
-    infos = [lock.info for lock in locks if lock.info]
+    # Who and since when are of one lock: of two that can be read the `.tflock`, whose time is S3's.
+    shown_lock = next((lock for lock in locks if lock.info), locks[0] if locks else None)
+    info, since = (shown_lock.info, shown_lock.since) if shown_lock else (None, None)
     state = seen.state if isinstance(seen.state, StateObject) else None
     digest = seen.digest.value or seen.digest.raw if isinstance(seen.digest, Digest) else ""
-    since = [lock.since for lock in locks if lock.since]
-    holder = shown(infos[0].who, 120) if infos else ""
-    ids = {shown(info.id, 200) for info in infos}
+    holder = shown(info.who, 120) if info else ""
+    ids = {shown(lock.info.id, 200) for lock in locks if lock.info}
     row = StateRow(
         id=state_id(seen.backend, seen.key),
         backend=seen.backend,
@@ -50,8 +51,8 @@ def judge(
         terraform=verdict.terraform.value,
         summary=verdict.summary,
         holder=holder,
-        operation=shown(infos[0].operation, 60) if infos else "",
-        locked_since=min(since).timestamp() if since else None,
+        operation=shown(info.operation, 60) if info else "",
+        locked_since=since.timestamp() if since else None,
         modified=state.last_modified.timestamp() if state else None,
         size=state.size if state else None,
         digest=shown(digest, 64),

@@ -10,7 +10,7 @@ from typing import Any
 from lockboard.domain.inventory import BackendReport, Board, Query
 from lockboard.domain.ports import Clock
 from lockboard.domain.text import utc
-from lockboard.services.documents import served
+from lockboard.services.documents import dated
 from lockboard.services.refresh import Refresher
 
 MOST_LOOKS = 3
@@ -39,10 +39,10 @@ class ScanResult:
         return contract(self.reports, self.states(), self.clock)
 
     def states(self) -> Iterator[dict[str, Any]]:
-        checked = {report.backend: report.data_at for report in self.reports}
+        reports = {report.backend: report for report in self.reports}
         now = self.clock()
         for row in self.board.export(Query(view="all")):
-            yield served(row.document, now, checked.get(row.backend))
+            yield dated(row.document, now, reports.get(row.backend))
 
 
 def contract(

@@ -40,12 +40,14 @@ class Sweeper:
     def sweep(self, now: datetime, is_known: Callable[[str], bool]) -> None:
         """Read all versions once. `is_known` tells a key that has been a state before, whatever its name."""
         self._tried_at, self.versioning = now, self._states.versioning()
-        deleted: set[str] = set()
+        deleted: dict[str, str | None] = {}
         lockfiles: set[str] = set()
         try:
             for page in self._states.sweep_pages(self._backend.prefix):
                 deleted.update(
-                    one.key for one in page if one.deleted and not one.key.endswith(LOCKFILE_SUFFIX)
+                    (one.key, one.marker)
+                    for one in page
+                    if one.marker is not None and not one.key.endswith(LOCKFILE_SUFFIX)
                 )
                 lockfiles.update(
                     one.key.removesuffix(LOCKFILE_SUFFIX) for one in page if one.key.endswith(LOCKFILE_SUFFIX)
@@ -53,5 +55,9 @@ class Sweeper:
         except ReadError as error:
             self.error = str(error)
             return
-        states = {key for key in deleted if self._backend.state_key(key) or is_known(key)}
-        self.found, self.at, self.error = Swept(states | (deleted & lockfiles), lockfiles), now, None
+        states = {
+            key: marker
+            for key, marker in deleted.items()
+            if self._backend.state_key(key) or is_known(key) or key in lockfiles
+        }
+        self.found, self.at, self.error = Swept(states, lockfiles), now, None

@@ -15,6 +15,7 @@ from flask import Blueprint, Response, abort, current_app, request
 from lockboard.domain.access import Permission
 from lockboard.domain.audit import AuditError, Result
 from lockboard.domain.errors import AccessDenied, LockboardError, ReadError
+from lockboard.domain.inventory import BackendReport
 from lockboard.domain.locks import LockStore
 from lockboard.domain.model import Action
 from lockboard.domain.plans import Refused, Wanted
@@ -31,7 +32,7 @@ from lockboard.services.actions import (
     Prepared,
     UnknownState,
 )
-from lockboard.services.documents import served
+from lockboard.services.documents import dated, served
 from lockboard.web.access import acts, may, visitor
 from lockboard.web.asked import asked
 from lockboard.web.audit import export
@@ -89,8 +90,7 @@ def blueprint(desk: Desk) -> Blueprint:
     @pages.get("/states/<state_id>")
     def state(state_id: str) -> Response:
         row = known_row(desk, state_id)
-        report = next((r for r in desk.watch.snapshot().reports if r.backend == row.backend), None)
-        return _json(served(row.document, desk.clock(), report.data_at if report else None))
+        return _json(dated(row.document, desk.clock(), _report(desk, row.backend)))
 
     @pages.get("/audit")
     def audit() -> Response:
@@ -208,10 +208,14 @@ def _record(sent: Mapping[str, Any]) -> int:
 # ---------------------------------------------------------------- what is answered
 
 
+def _report(desk: Desk, backend: str) -> BackendReport | None:
+    return next((report for report in desk.watch.snapshot().reports if report.backend == backend), None)
+
+
 def _planned(desk: Desk, found: Prepared) -> Response:
     if isinstance(found.plan, Refused):
         return _json({"error": found.plan.reason, "status": 409, "gone": found.plan.gone}, 409)
-    plan, now = found.plan, desk.clock()
+    plan, now, report = found.plan, desk.clock(), _report(desk, found.row.backend)
     return _json(
         {
             "token": found.token,
@@ -228,7 +232,7 @@ def _planned(desk: Desk, found: Prepared) -> Response:
             "confirm_why": plan.confirm_why or None,
             "serial": plan.accept_serial or None,
             "second_person": found.second,
-            "state": served(found.row.document, now, None),
+            "state": served(found.row.document, report.aws_time(now) if report else now, None),
         }
     )
 

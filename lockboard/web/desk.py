@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from lockboard.domain.access import EVERY_BACKEND, Permission, Rights, Scope
 from lockboard.domain.audit import Audit
 from lockboard.domain.inventory import BackendReport, Board, StateRow
-from lockboard.domain.model import Backend
+from lockboard.domain.model import Backend, Policy
 from lockboard.domain.ports import Clock
 from lockboard.domain.text import shown
 from lockboard.services.actions import Actions
@@ -33,6 +33,9 @@ from lockboard.web.times import Moment, Times
 ROOMS = 64
 """Views of the estate that are kept at the same time."""
 
+SKEW_TOLERANCE = Policy().skew_tolerance
+"""How far our clock may differ from AWS's before anything is said of it."""
+
 
 class SettingLine(NamedTuple):
     """One setting in force. value: fit to show, secrets masked.  source: file, environment, default.  inner:
@@ -46,17 +49,19 @@ class SettingLine(NamedTuple):
 
 
 class Health(NamedTuple):
-    """What is to be said of the data's age on every page.
+    """What is to be said of the data's age on every page, and of the clock.
 
     data: the oldest data among the backends that are read well (of all, where none is).
     unread: reports of backends whose last refresh failed, with when their rows were last true.
     waiting: backends that were never read.  old: the data is older than it should be.
+    skewed: backends whose answers show our clock to be wrong, so that none of their locks is called stale.
     """
 
     data: Moment
     unread: Sequence[tuple[BackendReport, Moment]]
     waiting: Sequence[str]
     old: bool
+    skewed: Sequence[str]
 
     @property
     def well(self) -> bool:
@@ -179,6 +184,11 @@ class Desk:
             ],
             waiting=[name for name in self.backends if name not in seen],
             old=snapshot.data_at is not None and times.now - snapshot.data_at > self.old_after,
+            skewed=[
+                report.backend
+                for report in snapshot.reports
+                if abs(report.clock_skew_seconds or 0) > SKEW_TOLERANCE.total_seconds()
+            ],
         )
 
 

@@ -14,7 +14,7 @@ from flask import Response
 from lockboard.domain.inventory import BackendReport, StateRow
 from lockboard.domain.model import Backend
 from lockboard.domain.text import utc
-from lockboard.services.documents import served
+from lockboard.services.documents import dated
 from lockboard.services.scan import backend_entry, never_read
 
 COLUMNS = (
@@ -41,12 +41,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def as_csv(rows: Iterable[StateRow], reports: Sequence[BackendReport], now: datetime) -> Response:
     """One line for each key under COLUMNS."""
-    checked = _checked(reports)
+    by_name = _by_name(reports)
 
     def text() -> Iterator[str]:
         yield csv_line(COLUMNS)
         for row in rows:
-            yield csv_line(cells(row, now, checked.get(row.backend)))
+            yield csv_line(cells(row, now, by_name.get(row.backend)))
 
     return streamed(text(), "text/csv; charset=utf-8", f"lockboard-{now:%Y%m%dT%H%M%SZ}.csv")
 
@@ -60,25 +60,25 @@ def as_json(
     attachment: bool = True,
 ) -> Response:
     """The JSON contract: `generated_at`, `backends`, `states`."""
-    checked = _checked(reports)
-    by_name = {report.backend: report for report in reports}
+    by_name = _by_name(reports)
     head = [backend_entry(report) if (report := by_name.get(name)) else never_read(name) for name in backends]
 
     def text() -> Iterator[str]:
         yield f'{{"generated_at": {json.dumps(utc(now))},\n "backends": {json.dumps(head)},\n "states": ['
         between = "\n"
         for row in rows:
-            yield between + json.dumps(served(row.document, now, checked.get(row.backend)))
+            yield between + json.dumps(dated(row.document, now, by_name.get(row.backend)))
             between = ",\n"
         yield "\n]}\n"
 
     return streamed(text(), "application/json", f"lockboard-{now:%Y%m%dT%H%M%SZ}.json" if attachment else "")
 
 
-def cells(row: StateRow, now: datetime, checked_at: datetime | None) -> list[str]:
+def cells(row: StateRow, now: datetime, report: BackendReport | None) -> list[str]:
     """A row's fields as text, safe in a spreadsheet."""
-    entry = served(row.document, now, checked_at)
-    lock: Mapping[str, object] = next(iter(entry.get("locks") or ()), {})
+    entry = dated(row.document, now, report)
+    # The lock that the row's holder is of: the first that can be read.
+    lock: Mapping[str, object] = next((lock for lock in entry["locks"] if lock.get("id") is not None), {})
     values = (
         row.backend,
         entry.get("bucket"),
@@ -117,8 +117,8 @@ def csv_line(values: Sequence[str]) -> str:
     return line.getvalue()
 
 
-def _checked(reports: Sequence[BackendReport]) -> dict[str, datetime | None]:
-    return {report.backend: report.data_at for report in reports}
+def _by_name(reports: Sequence[BackendReport]) -> Mapping[str, BackendReport]:
+    return {report.backend: report for report in reports}
 
 
 def streamed(text: Iterator[str], content_type: str, name: str) -> Response:

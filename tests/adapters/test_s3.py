@@ -284,17 +284,18 @@ def test_a_sweep_finds_the_deleted_and_every_lock_file(emulator: Emulator) -> No
     bucket, s3 = emulator.make_bucket(), emulator.s3
     for key in ("alive", "dead", "back", "held.tflock", "freed.tflock", "gone-for-good"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"1")
-    for key in ("dead", "back", "freed.tflock"):
-        s3.delete_object(Bucket=bucket, Key=key)
+    markers = {
+        key: s3.delete_object(Bucket=bucket, Key=key)["VersionId"] for key in ("dead", "back", "freed.tflock")
+    }
     s3.put_object(Bucket=bucket, Key="back", Body=b"2")
     version = s3.list_object_versions(Bucket=bucket, Prefix="gone-for-good")["Versions"][0]["VersionId"]
     s3.delete_object(Bucket=bucket, Key="gone-for-good", VersionId=version)
     found = reader(emulator, bucket)
     swept = [row for page in found.sweep_pages("") for row in page]
     assert sorted(swept) == [
-        SweptKey("dead", True),
-        SweptKey("freed.tflock", True),
-        SweptKey("held.tflock", False),
+        SweptKey("dead", markers["dead"]),
+        SweptKey("freed.tflock", markers["freed.tflock"]),
+        SweptKey("held.tflock", None),
     ]
     assert found.requests.counts["versions"] == 1
 
@@ -304,11 +305,10 @@ def test_versions_that_span_pages_are_swept_and_listed_the_same(emulator: Emulat
     for number in range(9):
         for key in ("a", "a.tflock", "b"):
             s3.put_object(Bucket=bucket, Key=key, Body=b"x" * number)
-        for key in ("a.tflock", "b"):
-            s3.delete_object(Bucket=bucket, Key=key)
+        markers = {key: s3.delete_object(Bucket=bucket, Key=key)["VersionId"] for key in ("a.tflock", "b")}
     found = reader(emulator, bucket, page=4)
     swept = [row for page in found.sweep_pages("") for row in page]
-    assert sorted(swept) == [SweptKey("a.tflock", True), SweptKey("b", True)]
+    assert sorted(swept) == [SweptKey(key, markers[key]) for key in ("a.tflock", "b")]
     for key, total in (("a", 9), ("a.tflock", 18), ("b", 18)):
         history = found.history(key)
         assert isinstance(history, History)
@@ -330,6 +330,19 @@ def test_a_lock_file_is_read_beside_its_state(emulator: Emulator) -> None:
     assert isinstance(occupied, Lock)
     assert (occupied.info, occupied.raw, occupied.occupied_by) == (None, "", "state")
     assert s3.read_lockfile("free") is None
+
+
+def test_an_older_lock_file_is_read_by_its_version(emulator: Emulator) -> None:
+    bucket = emulator.make_bucket()
+    for body in (LOCK, STATE):
+        emulator.s3.put_object(Bucket=bucket, Key="k.tflock", Body=body)
+    emulator.s3.delete_object(Bucket=bucket, Key="k.tflock")
+    s3 = reader(emulator, bucket)
+    history = s3.history("k.tflock")
+    assert isinstance(history, History)
+    found = [s3.read_lockfile("k", version.version_id) for version in history.versions]
+    assert isinstance(found[0], Unread)
+    assert [lock.raw for lock in found[1:] if isinstance(lock, Lock)] == ["", LOCK.decode()]
 
 
 # ------------------------------------------------------------------ listing, scripted
@@ -584,7 +597,7 @@ def test_a_key_whose_versions_span_pages_is_swept_once() -> None:
     ]
     with states(in_order(*pages)) as (s3, _):
         swept = [row for page in s3.sweep_pages("") for row in page]
-    assert swept == [SweptKey("a.tflock", True), SweptKey("b", True)]
+    assert swept == [SweptKey("a.tflock", "3"), SweptKey("b", "1")]
 
 
 def test_a_sweep_that_goes_nowhere_is_refused() -> None:

@@ -1045,25 +1045,23 @@ LOCK_ROWS = [
     ),
     *(
         Row(
-            f"Lockboard's lock left behind in the {ours.store.value}, beside another's",
-            seen_with(an_object(NEW, V2, SECOND), V2, **{slot: ours, other: theirs}),
+            f"Lockboard's lock left behind in the {where}, beside another's",
+            seen_with(an_object(NEW, V2, SECOND), V2, file=file, table=table),
             "ok",
             "lock_split",
             "waits",
             "attention",
         )
-        for slot, ours, other, theirs in (
+        for where, file, table in (
             (
                 "file",
                 a_lock(FILE, "lb-1", operation="lockboard-repair", ago=3 * HOUR),
-                "table",
                 a_lock(ago=MINUTE),
             ),
             (
                 "table",
-                a_lock(TABLE, "lb-1", operation="lockboard-repair", ago=3 * HOUR),
-                "file",
                 a_lock(FILE, ago=MINUTE),
+                a_lock(TABLE, "lb-1", operation="lockboard-repair", ago=3 * HOUR),
             ),
         )
     ),

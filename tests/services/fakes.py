@@ -132,9 +132,10 @@ class FakeBucket:
     def sweep_pages(self, prefix: str) -> Iterator[Sequence[SweptKey]]:
         rows = []
         for key in sorted(self.versions):
-            deleted = self.versions[key][0].body is None
-            if key.startswith(prefix) and (deleted or key.endswith(LOCKFILE_SUFFIX)):
-                rows.append(SweptKey(key, deleted))
+            newest = self.versions[key][0]
+            marker = newest.version_id if newest.body is None else None
+            if key.startswith(prefix) and (marker or key.endswith(LOCKFILE_SUFFIX)):
+                rows.append(SweptKey(key, marker))
         yield from self._pages("sweep", "versions", rows)
 
     def _pages(self, operation: str, kind: str, rows: list[_T]) -> Iterator[list[_T]]:
@@ -165,11 +166,13 @@ class FakeBucket:
                 return read_body(version.body)
         return Unread("no such version", "NoSuchVersion")
 
-    def read_lockfile(self, key: str) -> Lock | None | Unread:
+    def read_lockfile(self, key: str, version_id: str | None = None) -> Lock | None | Unread:
         self.requests.counts["get"] += 1
         if unread := self.happen.unread.get(("lockfile", key)):
             return unread
         found = self.current(key + LOCKFILE_SUFFIX)
+        if version_id:
+            found = next(v for v in self.versions[key + LOCKFILE_SUFFIX] if v.version_id == version_id)
         self.happen.done("lockfile")
         return (
             lock_from_file(found.body or b"", found.modified, found.etag, found.version_id) if found else None

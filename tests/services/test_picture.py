@@ -41,7 +41,7 @@ def picture(
 
 
 def test_a_state_key_is_one_by_its_name_its_items_its_lock_file_or_the_sweep() -> None:
-    swept = Swept({"deleted"}, {"filed", "never-stood"})
+    swept = Swept({"deleted": "m1"}, {"filed", "never-stood"})
     found = picture(
         "a.tfstate", "filed", "held", "held.tflock", "readme", digests=("d",), locks=("l",), swept=swept
     )
@@ -66,7 +66,7 @@ def test_a_key_whose_facts_changed_is_among_those_a_change_is_about(rnd: Random)
 
     both = before.keys & after.keys
     changed = {key for key in both if before.fingerprint(key) != after.fingerprint(key)}
-    new = after.keys - before.keys - after.swept.deleted
+    new = after.keys - before.keys - after.swept.deleted.keys()
     assert (changed | new) - about == set()
 
 
@@ -75,7 +75,9 @@ def _some(rnd: Random) -> Picture:
         *rnd.sample(NAMES, rnd.randrange(5)),
         digests=tuple(rnd.sample(NAMES, rnd.randrange(3))),
         locks=tuple(rnd.sample(NAMES, rnd.randrange(3))),
-        swept=Swept(set(rnd.sample(NAMES, 1)), set(rnd.sample(NAMES, rnd.randrange(2)))),
+        swept=Swept(
+            {rnd.choice(NAMES): rnd.choice(("m1", "m2", None))}, set(rnd.sample(NAMES, rnd.randrange(2)))
+        ),
     )
 
 

@@ -281,6 +281,95 @@ def test_a_new_process_writes_nothing_of_what_is_stored_already() -> None:
     assert report.rows_written == 0
 
 
+# ---- lock files of the past --------------------------------------------------
+
+
+def repaired(estate: Estate, key: str, times: int = 1) -> None:
+    """As Lockboard repairs: under both locks, whatever the stack uses."""
+    for _ in range(times):
+        estate.lock(key, "lb", file=True, operation="lockboard-set-digest")
+        estate.unlock(key)
+
+
+def test_a_lock_file_of_lockboards_own_makes_no_stack_one_that_uses_them() -> None:
+    estate = Estate()
+    older = estate.apply("a.tfstate")
+    repaired(estate, "a.tfstate", 2)
+    estate.settled()
+
+    estate.lock("a.tfstate")
+    reports = [estate.refresh(after=20) for _ in range(3)]
+
+    assert estate.verdicts()["a.tfstate"] == ("ok", "locked", "waits")
+    assert [asked(report) for report in reports] == [
+        {"list": 1, "scan": 1, "get": 2, "versions": 1},
+        *[{"list": 1, "scan": 1}] * 2,
+    ]
+
+    estate.unlock("a.tfstate")
+    estate.apply("a.tfstate", 2)
+    estate.set_digest("a.tfstate", md5(older))
+    estate.settled()
+
+    row = estate.row("a.tfstate")
+    assert row.content == "digest_behind"
+    assert "clear_digest" not in {remedy["action"] for remedy in row.document["remedies"]}  # type: ignore[attr-defined]
+    assert asked(estate.refresh(after=60)) == {"list": 1, "scan": 1}
+
+
+@pytest.mark.parametrize("unread", [None, ("lockfile", "a.tfstate"), ("history", "a.tfstate.tflock")])
+def test_a_lock_file_that_may_be_of_terraform_tells_of_a_stack_that_uses_them(
+    unread: tuple[str, str] | None,
+) -> None:
+    estate = Estate()
+    estate.apply("a.tfstate")
+    if unread is None:
+        estate.lock("a.tfstate", file=True)
+        estate.unlock("a.tfstate")
+    else:
+        estate.bucket.happen.unread[unread] = Unread("AccessDenied", "AccessDenied", denied=True)
+    repaired(estate, "a.tfstate")
+    estate.settled()
+
+    estate.lock("a.tfstate")
+    estate.refresh(after=20)
+    estate.refresh(after=20)
+
+    assert estate.verdicts()["a.tfstate"] == ("ok", "lock_partial", "waits")
+
+
+def test_a_lock_file_that_was_seen_and_left_no_version_tells_of_a_stack_that_uses_them() -> None:
+    """As in a bucket without versioning."""
+    estate = Estate()
+    estate.apply("a.tfstate")
+    estate.lock("a.tfstate", file=True)
+    estate.settled()
+    estate.unlock("a.tfstate")
+    estate.bucket.forget("a.tfstate.tflock")
+    estate.refresh(after=20)
+
+    estate.lock("a.tfstate")
+    estate.refresh(after=20)
+    estate.refresh(after=20)
+
+    assert estate.verdicts()["a.tfstate"] == ("ok", "lock_partial", "waits")
+
+
+def test_a_lock_file_too_large_for_a_record_is_not_fetched_to_learn_whose_it_was() -> None:
+    estate = Estate()
+    estate.apply("a.tfstate")
+    estate.bucket.put("a.tfstate.tflock", b" " * 100_000)
+    estate.unlock("a.tfstate")
+    estate.settled()
+
+    estate.lock("a.tfstate")
+    report = estate.refresh(after=20)
+    estate.refresh(after=20)
+
+    assert asked(report) == {"list": 1, "scan": 1, "versions": 1}
+    assert estate.verdicts()["a.tfstate"] == ("ok", "lock_partial", "waits")
+
+
 # ---- states that are gone ----------------------------------------------------
 
 
@@ -338,6 +427,54 @@ def test_a_deleted_state_whose_versions_expire_loses_its_row_at_the_next_sweep()
     estate.refresh(after=3600)
 
     assert estate.verdicts() == {}
+
+
+@pytest.mark.parametrize("new_process", [True, False])
+def test_a_state_deleted_again_before_anybody_looked_is_judged_by_its_newest_versions(
+    new_process: bool,
+) -> None:
+    estate = Estate(has_table=False)
+    for key in ("restored.tfstate", "destroyed.tfstate"):
+        estate.apply(key, 1)
+        estate.bucket.delete(key)
+    estate.refresh()
+
+    estate.clock.pass_(1800)
+    newest = estate.bucket.put("restored.tfstate", state_body(2))
+    estate.bucket.put("destroyed.tfstate", state_body(2, resources=0))
+    for key in ("restored.tfstate", "destroyed.tfstate"):
+        estate.bucket.delete(key)
+    estate.refresher = estate.restarted() if new_process else estate.refresher
+    estate.refresh(after=1801)
+
+    assert estate.verdicts() == {"restored.tfstate": ("state_deleted_unprotected", "unlocked", "recreates")}
+    assert estate.row("restored.tfstate").document["remedies"][0]["version_id"] == newest  # type: ignore[index]
+    assert asked(estate.refresh(after=60)) == {"list": 1}
+
+
+def test_a_deleted_state_costs_nothing_at_a_sweep_that_finds_the_same_marker() -> None:
+    estate = Estate()
+    estate.apply("a.tfstate")
+    estate.bucket.delete("a.tfstate")
+    estate.settled()
+
+    report = estate.refresh(after=3600)
+
+    assert report.swept_at == estate.clock()
+    assert (asked(report), estate.written()) == ({"list": 1, "scan": 1}, 0)
+
+
+def test_a_digest_whose_versions_expire_is_an_orphan_from_the_next_sweep_on() -> None:
+    estate = Estate()
+    estate.apply("a.tfstate")
+    estate.bucket.delete("a.tfstate")
+    estate.settled()
+    assert estate.verdicts() == {"a.tfstate": ("state_deleted", "unlocked", "blocked")}
+
+    estate.bucket.forget("a.tfstate")
+    estate.refresh(after=3600)
+
+    assert estate.verdicts() == {"a.tfstate": ("orphan_digest", "unlocked", "blocked")}
 
 
 def test_a_deleted_state_without_a_suffix_is_still_known_to_a_new_process() -> None:

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 
 from lockboard.domain.errors import AccessDenied
+from lockboard.services.refresh import Refresher
 from lockboard.services.scan import ScanResult, scan
-from tests.services.fakes import Estate, md5
+from tests.services.fakes import Estate, FakeClock, md5
 
 
 def run(*estates: Estate) -> tuple[ScanResult, list[float]]:
@@ -109,6 +110,20 @@ def test_an_apply_at_work_is_waited_for_and_then_given_as_it_stands() -> None:
 
     assert 1 <= len(slept) <= 3
     assert [row.content for row in estate.inventory.rows.values()] == ["digest_behind"]
+
+
+@pytest.mark.parametrize("skew", [timedelta(minutes=-10), timedelta(), timedelta(minutes=10)])
+def test_a_lock_is_as_old_as_aws_says_whatever_our_own_clock_does(skew: timedelta) -> None:
+    estate = Estate()
+    estate.apply("a.tfstate")
+    estate.lock("a.tfstate", file=True)
+    estate.clock.pass_(30)
+    estate.bucket.skew, ours = skew, FakeClock(estate.clock() + skew)
+    refresher = Refresher(estate.backend, estate.bucket, estate.table, estate.inventory, ours, ours.monotonic)
+
+    [state] = scan([refresher], estate.inventory, ours, ours.pass_).states()
+
+    assert [lock["age_seconds"] for lock in state["locks"]] == [30, 30]
 
 
 def test_two_backends_are_one_answer_in_the_contract() -> None:

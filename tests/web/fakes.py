@@ -411,7 +411,9 @@ class PartOfBoard(FakeBoard):
         found = [(report, prefixes_of(self.scope, report.backend)) for report in self.whole.reports()]
         shown = Counter(row.backend for row in self.rows.values())
         return [
-            report if prefixes == ("",) else replace(report, states=shown[report.backend], foreign_items=0)
+            report
+            if prefixes == ("",)
+            else replace(report, states=shown[report.backend], foreign_items=0, requests={})
             for report, prefixes in found
             if prefixes
         ]

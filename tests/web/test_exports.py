@@ -51,6 +51,16 @@ def test_csv_says_who_holds_what_since_when() -> None:
     assert row["checked_at"] == "2026-11-20T17:59:52Z"
 
 
+def test_csv_names_the_lock_of_the_holder_that_it_shows() -> None:
+    held = next(row for row in estate() if row.key == "batch/remote")
+    [lock] = json.loads(json.dumps(held.document["locks"]))
+    unreadable = {**lock, "store": "tflock", "id": None, "who": None}
+    row = replace(held, document={**held.document, "locks": [unreadable, lock]})
+    [cells] = table(web([row]).client.get("/states.csv?view=all").text)
+
+    assert (cells["holder"], cells["lock_id"]) == (lock["who"], lock["id"])
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_no_cell_of_csv_is_a_formula(start: str) -> None:
     row = replace(estate()[0], key=f"{start}cmd|' /C calc'!A0", holder=f"{start}1+1")
@@ -101,6 +111,15 @@ def test_the_interface_dates_each_lock_and_each_state() -> None:
     assert [(s["locks"][0]["age_seconds"], s["checked_at"]) for s in states] == [
         (4 * 86400 + 3 * 3600, "2026-11-20T17:59:52Z")
     ]
+
+
+def test_a_lock_is_dated_by_the_clock_of_aws() -> None:
+    client = web(reports=[report("dev-kr", clock_skew_seconds=-90.0)]).client
+    lists = [client.get(f"{path}?q=batch").get_json() for path in ("/api/v1/states", "/states.json")]
+    found = [state for one in lists for state in one["states"]]
+    found.append(client.get(f"/api/v1/states/{found[0]['id']}").get_json())
+
+    assert [state["locks"][0]["age_seconds"] for state in found] == [(4 * 24 + 3) * 3600 + 90] * 3
 
 
 def test_a_backend_never_read_is_not_complete() -> None:

@@ -210,6 +210,18 @@ def test_old_data_is_called_old() -> None:
     assert "This data is old." not in visible(web().client.get("/states").text)
 
 
+@pytest.mark.parametrize(("skew", "told"), [(None, False), (-60.0, False), (61.0, True), (-90.0, True)])
+def test_a_clock_that_is_wrong_is_told_on_the_board_for_the_backends_that_say_so(
+    skew: float | None, told: bool
+) -> None:
+    reports = [report("dev-kr", clock_skew_seconds=skew), report("dev-us"), report("prod-kr")]
+
+    text = visible(web(reports=reports).client.get("/states").text)
+
+    said = "Lockboard's clock and AWS's differ by more than a minute (dev-kr)."
+    assert (said in text, "no lock there is called stale" in text) == (told, told)
+
+
 def test_the_strip_shows_each_lock_once_with_its_age() -> None:
     site = web()
     text = site.client.get("/states").text
