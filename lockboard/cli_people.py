@@ -17,7 +17,14 @@ from lockboard.config import Settings
 from lockboard.domain.access import EVERY_BACKEND, Area, Grant, Role
 from lockboard.domain.audit import Audit, Entry, Kind
 from lockboard.domain.errors import LockboardError, SettingsError
-from lockboard.domain.people import NAME_RULE, grants_to_json, is_name, is_plain_prefix, spoken_grants
+from lockboard.domain.people import (
+    NAME_RULE,
+    grants_to_json,
+    is_name,
+    is_plain_prefix,
+    spoken_grants,
+    token_facts,
+)
 from lockboard.domain.signin import TOKEN_LIFE, Account, AccountExists, ApiToken, UnknownAccount
 from lockboard.domain.text import shown, spoken_time
 
@@ -369,7 +376,7 @@ def token_add(
             desk.record(
                 "token_added",
                 f"API token {made.number} ({name}) is added: {said}.",
-                {**_token_facts(made), "grants": grants_to_json(grants), "days": days},
+                {**token_facts(made), "grants": grants_to_json(grants), "days": days},
             )
         except LockboardError:
             with suppress(LockboardError):
@@ -412,14 +419,10 @@ def token_revoke(config_path: Path | None, number: int) -> None:
         desk.change(
             "token_revoked",
             f"API token {number} ({shown(found.name, 64)}) is revoked.",
-            _token_facts(found),
+            token_facts(found),
             lambda: tokens.revoke(number, desk.now),
         )
         click.echo(f"Token {number} ({shown(found.name, 64)}) is revoked.")
-
-
-def _token_facts(found: ApiToken) -> dict[str, Any]:
-    return {"token": found.number, "name": found.name, "owner": found.owner}
 
 
 def _standing(found: ApiToken, now: datetime) -> str:

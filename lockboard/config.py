@@ -31,6 +31,7 @@ from lockboard.domain.errors import SettingsError
 from lockboard.domain.keys import DEFAULT_WORKSPACE_PREFIX, matcher
 from lockboard.domain.model import Backend, Policy
 from lockboard.domain.people import is_plain_prefix
+from lockboard.domain.text import masked
 
 SECRETS = ("secret_key", "audit_key", "database_url", "oidc_client_secret", "proxy_secret")
 """Settings that only the environment gives: LOCKBOARD_<NAME>, or LOCKBOARD_<NAME>_FILE naming a file that
@@ -39,7 +40,6 @@ holds it.
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*\Z")
-_URL_PASSWORD = re.compile(r"(://[^:/@]*:)[^@]*@")
 
 
 def _duration(value: object) -> object:
@@ -90,7 +90,7 @@ class GrantSettings(_Section):
     role: Role
     groups: tuple[str, ...] = ()
     people: tuple[str, ...] = Field(
-        default=(), description="Names or subjects as the identity provider gives them"
+        default=(), description="Names, or subjects (with a `|`), as the identity provider gives them"
     )
     backends: tuple[str, ...] = (EVERY_BACKEND,)
     prefixes: tuple[str, ...] = ("",)
@@ -121,6 +121,14 @@ class GrantSettings(_Section):
         if (self.unlock_unsuspected or self.protected) and self.role is not Role.OPERATOR:
             raise ValueError("unlock_unsuspected and protected belong to the role operator")
         return self
+
+    def is_for(self, identity: Identity) -> bool:
+        """Whether somebody has it. Of `people`, an entry with a `|` is a subject and any other a name: who
+        chooses what they are called is not to choose a subject of somebody else.
+        """
+        return bool(identity.groups.intersection(self.groups)) or any(
+            entry == (identity.subject if "|" in entry else identity.name) for entry in self.people
+        )
 
     def grants(self) -> tuple[Grant, ...]:
         """One for each backend and prefix."""
@@ -196,14 +204,7 @@ class AuthSettings(_Section):
     def rights(self, identity: Identity) -> Rights:
         """What the grants give to somebody."""
         return Rights(
-            tuple(
-                grant
-                for found in self.grants
-                if identity.groups.intersection(found.groups)
-                or identity.name in found.people
-                or identity.subject in found.people
-                for grant in found.grants()
-            )
+            tuple(grant for found in self.grants if found.is_for(identity) for grant in found.grants())
         )
 
 
@@ -533,13 +534,7 @@ def effective(settings: Settings, environ: Mapping[str, str]) -> list[SettingLin
             )
     for name in SECRETS:
         value = getattr(settings, name)
-        shown_value = (
-            _URL_PASSWORD.sub(r"\1••••@", value)
-            if name == "database_url" and value
-            else "••••"
-            if value
-            else "not set"
-        )
+        shown_value = masked(value) if name == "database_url" and value else "••••" if value else "not set"
         file_given = bool(environ.get(f"LOCKBOARD_{name.upper()}_FILE"))
         source = "environment, by file" if file_given else "environment"
         lines.append(SettingLine(name, shown_value, source if value else "default"))
@@ -569,4 +564,4 @@ def _spoken(value: object) -> str:
         return ", ".join(str(item) for item in value)
     if isinstance(value, dict):
         return ", ".join(f"{name} = {_spoken(item)}" for name, item in value.items())
-    return _URL_PASSWORD.sub(r"\1••••@", str(value))
+    return masked(str(value))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import threading
 import time
 import unicodedata
@@ -53,11 +54,11 @@ _HOST = re.compile(
 _OFF = ("", "0", "false", "no", "off")
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_STS")
 _TRUSTING_FLAGS = (
-    "forwarded-allow-ips",
-    "forwarder-headers",
-    "header-map",
-    "proxy-protocol",
-    "proxy-allow-from",
+    "--forwarded-allow-ips",
+    "--forwarder-headers",
+    "--header-map",
+    "--proxy-protocol",
+    "--proxy-allow-from",
 )
 
 
@@ -353,10 +354,24 @@ def _surroundings(settings: Settings, environ: Mapping[str, str], uid: int) -> I
             "FORWARDED_ALLOW_IPS: believes too many or cannot be read: unset it; web.proxies says whose"
             " X-Forwarded-* headers are believed"
         )
-    if any(flag in environ.get("GUNICORN_CMD_ARGS", "") for flag in _TRUSTING_FLAGS):
+    if any(map(_trusts, _words(environ.get("GUNICORN_CMD_ARGS", "")))):
         yield "GUNICORN_CMD_ARGS: changes whose headers are believed: leave that to web.proxies"
     if uid == 0 and settings.auth.mode != "demo" and environ.get(ALLOW_ROOT) != "1":
         yield f"{ALLOW_ROOT}: is not 1, and this is root, which Lockboard need not be: run it as another user"
+
+
+def _words(args: str) -> list[str]:
+    """As gunicorn takes them apart; it does not start with what cannot be."""
+    try:
+        return shlex.split(args)
+    except ValueError:
+        return []
+
+
+def _trusts(word: str) -> bool:
+    """Whether it is one of the flags, or so much of its beginning that gunicorn takes it for one."""
+    name = word.partition("=")[0]
+    return len(name) > len("--") and any(flag.startswith(name) for flag in _TRUSTING_FLAGS)
 
 
 def _database(settings: Settings, mounts: str) -> Iterator[str]:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lockboard.config import effective, load
+from lockboard.config import AuthSettings, effective, load
 from lockboard.domain.access import NO_RIGHTS, Area, Grant, Identity, Role
 from lockboard.domain.errors import SettingsError
 
@@ -194,6 +196,49 @@ def test_a_grant_is_for_its_groups_and_its_people_by_name_or_subject(who: Identi
         Grant(Role.OPERATOR, Area("prod-kr", "Prod/"), protected=True),
         Grant(Role.OPERATOR, Area("prod-kr", "payments/"), protected=True),
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "value"),
+    [
+        ("postgresql://lb:hunter2@db/lb", "postgresql://lb:••••@db/lb"),
+        ("postgresql://:hunter2@db/lb", "postgresql://:••••@db/lb"),
+        ("postgresql://lb@acme:hunter2@db/lb", "postgresql://lb@acme:••••@db/lb"),
+        ("postgresql://lb:hun@ter2@db/lb", "postgresql://lb:••••@db/lb"),
+        ("postgresql://lb:hun/ter2?@db/lb", "postgresql://lb:••••@db/lb"),
+        ("postgresql://lb@db/lb?password=hunter2", "postgresql://lb@db/lb?password=••••"),
+        ("postgresql:///lb?host=db&PASSWORD=a=hunter2", "postgresql:///lb?host=db&PASSWORD=••••"),
+        ("postgresql:///lb?pass%77ord=hunter2", "postgresql:///lb?pass%77ord=••••"),
+        (
+            "postgresql://db/lb?sslmode=verify-full&sslpassword=hunter2&passfile=/hunter2&user=lb",
+            "postgresql://db/lb?sslmode=verify-full&sslpassword=••••&passfile=••••&user=lb",
+        ),
+        ("postgresql://db/lb?conninfo=password%3Dhunter2", "postgresql://db/lb?conninfo=••••"),
+        ("sqlite:////var/lib/lockboard/lockboard.db", "sqlite:////var/lib/lockboard/lockboard.db"),
+    ],
+)
+def test_wherever_a_databases_address_has_its_password_it_is_not_shown(
+    url: str, value: str, tmp_path: Path
+) -> None:
+    environ = {"LOCKBOARD_DATABASE_URL": url}
+    by_environment = effective(load(write(tmp_path, GOOD), environ), environ)
+    by_file = effective(load(write(tmp_path, f'[database]\nurl = "{url}"\n{GOOD}'), {}), {})
+
+    assert {line.name: line.value for line in by_environment}["database_url"] == value
+    assert {line.name: line.value for line in by_file}["database.url"] == value
+
+
+NAMED = st.text("k|1", min_size=1, max_size=4)
+
+
+@given(entry=NAMED, name=NAMED, issuer=st.text("k1", max_size=2), subject=NAMED)
+def test_no_name_takes_what_is_granted_to_a_subject_nor_the_other_way_round(
+    entry: str, name: str, issuer: str, subject: str
+) -> None:
+    auth = AuthSettings.model_validate({"grants": [{"role": "operator", "people": [entry]}]})
+    who = identity(name=name, subject=f"{issuer}|{subject}")
+
+    assert (auth.rights(who) != NO_RIGHTS) == (entry == (who.subject if "|" in entry else who.name))
 
 
 def test_grants_add_up_and_nobody_gets_what_no_grant_gives(tmp_path: Path) -> None:

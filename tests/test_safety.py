@@ -373,6 +373,35 @@ def test_what_is_safe_is_not_refused(
     assert found(tmp_path, text, environ, host) == []
 
 
+FLAGS = (
+    "--forwarded-allow-ips",
+    "--forwarder-headers",
+    "--header-map",
+    "--proxy-protocol",
+    "--proxy-allow-from",
+)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_flag_that_says_whose_headers_are_believed_is_refused_however_short_it_is_written(
+    flag: str, tmp_path: Path
+) -> None:
+    given = settings(tmp_path, LOCAL)
+    for length in range(4, len(flag) + 1):
+        for between in (" ", "="):
+            args = f"--threads 4 {flag[:length]}{between}x"
+            found = refusals(given, "127.0.0.1", {"GUNICORN_CMD_ARGS": args}, uid=1000)
+            assert (args, [line.partition(":")[0] for line in found]) == (args, ["GUNICORN_CMD_ARGS"])
+
+
+@pytest.mark.parametrize(
+    "args",
+    ["--threads 4", "--keep-alive=30 --log-level info", "--preload --name 'the header-map'", "-w 2", "'"],
+)
+def test_flags_that_change_nothing_about_headers_are_not(args: str, tmp_path: Path) -> None:
+    assert not refusals(settings(tmp_path, LOCAL), "127.0.0.1", {"GUNICORN_CMD_ARGS": args}, uid=1000)
+
+
 def test_every_complaint_is_told_at_once(tmp_path: Path) -> None:
     bad = settings(tmp_path, LOCAL + '[web]\nproxies = ["*"]\ntrusted_hosts = ["*"]\n', {})
     with pytest.raises(SettingsError) as refusal:

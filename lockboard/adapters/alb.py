@@ -35,6 +35,12 @@ LEEWAY = timedelta(seconds=60)
 LONGEST_LIFE = timedelta(hours=1)
 """A load balancer gives its tokens two minutes."""
 KEY_LASTS = timedelta(hours=1)
+KEY_HOLDS_OUT = timedelta(hours=4)
+"""So long a key counts after it was fetched while the key server fails: an outage of it, or of the way to it,
+is to throw nobody out. A key that the server says it has not (404) counts no more.
+"""
+RENEW_AGAIN = timedelta(seconds=10)
+"""After which a renewal that failed is tried again."""
 NO_KEY_LASTS = timedelta(minutes=1)
 KEYS_KEPT = 128
 """Key IDs that are remembered, with a key or without one."""
@@ -43,7 +49,9 @@ FETCHES_A_MINUTE = 20
 FETCH_SECONDS = 3.0
 
 Fetch = Callable[[str], bytes]
-"""What is at an address, at most LONGEST_KEY bytes. Raises TokenRefused where it is not to be had."""
+"""What is at an address, at most LONGEST_KEY bytes. Raises TokenRefused where it is not to be had, NoSuchKey
+where it is not there.
+"""
 
 _ARN = re.compile(
     r"arn:(?P<partition>aws[a-z-]*):elasticloadbalancing:(?P<region>[a-z]{2,}(?:-[a-z]+)+-\d{1,2}):\d{12}:"
@@ -67,6 +75,10 @@ _PARALLEL_WAIT_SECONDS = 3 * FETCH_SECONDS
 
 class TokenRefused(LockboardError):
     """The token cannot be trusted. The text says why, and holds nothing that the token's sender wrote."""
+
+
+class NoSuchKey(TokenRefused):
+    """The key server has no key of that ID."""
 
 
 class LoadBalancer:
@@ -154,6 +166,8 @@ def fetcher(
                 decode_content=False,
             )
             try:
+                if answer.status == 404:
+                    raise NoSuchKey("the key server answered 404")
                 if answer.status != 200:
                     raise TokenRefused(f"the key server answered {answer.status}")
                 return _short_body(answer, clock, clock() + seconds)
@@ -177,18 +191,28 @@ def _short_body(answer: urllib3.BaseHTTPResponse, clock: Callable[[], float], de
 
 
 class _Known(NamedTuple):
-    """What is known of a key ID: its key, or why there is none."""
+    """What is known of a key ID: its key, or why there is none. lasts: how long the key server is not asked
+    again.  fetched_at: of the key, which is older than `asked_at` where it could not be renewed.
+    """
 
     asked_at: datetime
+    lasts: timedelta
     key: EllipticCurvePublicKey | None
+    fetched_at: datetime
     reason: str = ""
 
     def holds(self, now: datetime) -> bool:
-        return self.asked_at <= now < self.asked_at + (KEY_LASTS if self.key else NO_KEY_LASTS)
+        return self.asked_at <= now < self.asked_at + self.lasts
+
+    def holds_out(self, now: datetime) -> bool:
+        """Whether there is a key that counts while it cannot be renewed."""
+        return self.key is not None and self.fetched_at <= now < self.fetched_at + KEY_HOLDS_OUT
 
 
 class _Keys:
-    """The keys below one address, kept for a while. Of requests that need the same key, one fetches it."""
+    """The keys below one address, kept for a while. Of requests that need the same key, one fetches it; the
+    others wait for it only where there is none from before.
+    """
 
     def __init__(self, address: str, fetch: Fetch) -> None:
         self._address, self._fetch = address, fetch
@@ -204,13 +228,15 @@ class _Keys:
                 self._known.move_to_end(key_id)
                 return _key_of(known)
             waiting = self._under_way.get(key_id)
+            if waiting is not None and known is not None and known.holds_out(now):
+                return _key_of(known)
             if waiting is None:
                 if known is None or known.key is None:
                     self._spend(now)
                 mine = self._under_way[key_id] = Future()
         if waiting is not None:
             return _key_of(_result_of(waiting))
-        found = self._ask(key_id, now)
+        found = self._ask(key_id, known, now)
         with self._lock:
             self._known[key_id] = found
             self._known.move_to_end(key_id)
@@ -227,13 +253,18 @@ class _Keys:
             raise TokenRefused("too many unknown keys were asked for within a minute")
         self._asked_at.append(now)
 
-    def _ask(self, key_id: str, now: datetime) -> _Known:
+    def _ask(self, key_id: str, known: _Known | None, now: datetime) -> _Known:
         try:
-            return _Known(now, _parsed(self._fetch(self._address + key_id)))
+            return _Known(now, KEY_LASTS, _parsed(self._fetch(self._address + key_id)), now)
+        except NoSuchKey as refusal:
+            return _Known(now, NO_KEY_LASTS, None, now, str(refusal))
         except TokenRefused as refusal:
-            return _Known(now, None, str(refusal))
+            reason = str(refusal)
         except Exception:  # noqa: BLE001 - who waits for this key has to be told, whatever went wrong
-            return _Known(now, None, "the key could not be fetched")
+            reason = "the key could not be fetched"
+        if known is not None and known.holds_out(now):
+            return known._replace(asked_at=now, lasts=RENEW_AGAIN)
+        return _Known(now, NO_KEY_LASTS, None, now, reason)
 
 
 def _result_of(waiting: Future[_Known]) -> _Known:

@@ -1,5 +1,5 @@
-"""What is the same wherever accounts and tokens are managed: which names they may have, and grants as JSON
-and in words.
+"""What is the same wherever accounts and tokens are managed: which names they may have, grants as JSON and in
+words, and what a record says of a token.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lockboard.domain.access import EVERY_BACKEND, Area, Grant, Role
+from lockboard.domain.signin import ApiToken
 from lockboard.domain.text import shown
 
 NAME_RULE = "1 to 64 of the letters a to z, digits, and . _ - @"
@@ -57,6 +58,11 @@ def _grant(item: object) -> Grant | None:
         return None
     extras = (item.get("unlock_unsuspected") is True, item.get("protected") is True)
     return Grant(Role(role), Area(backend, prefix), *extras)
+
+
+def token_facts(found: ApiToken) -> dict[str, Any]:
+    """By which a record names a token."""
+    return {"token": found.number, "name": found.name, "owner": found.owner}
 
 
 def spoken_grants(grants: Iterable[Grant]) -> str:

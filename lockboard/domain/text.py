@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 # Printable by Unicode's classes, yet drawn as nothing: fillers, inherent vowels, Braille blank, variation
@@ -30,6 +31,29 @@ def _escape(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+_PASSWORD = re.compile(r"(://[^:/]*:).*@", re.DOTALL)
+_ADDRESS = re.compile(r"(\w://[^?]*\?)(.*)", re.DOTALL)
+_PLAIN = frozenset(
+    {
+        *("host", "hostaddr", "port", "user", "dbname", "application_name", "connect_timeout"),
+        *("sslmode", "sslrootcert", "target_session_attrs"),
+    }
+)
+
+
+def masked(text: str) -> str:
+    """`text` without what a URL in it keeps secret: its password, and of its query every value but those that
+    are known to be none, for a database takes its passwords there, too, under several names.
+    """
+    text = _PASSWORD.sub(r"\1••••@", text)
+    return _ADDRESS.sub(lambda found: found[1] + "&".join(map(_masked_value, found[2].split("&"))), text)
+
+
+def _masked_value(part: str) -> str:
+    name, equals, value = part.partition("=")
+    return f"{name}={value if name in _PLAIN else '••••'}" if equals else part
 
 
 def utc(moment: datetime) -> str:

@@ -20,10 +20,11 @@ from flask import Flask, Request, Response, abort, g, request
 from flask.globals import request_ctx
 
 from lockboard import logs
-from lockboard.domain.access import Actor, Permission
+from lockboard.domain.access import Actor, Identity, Permission
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import FRESH
 from lockboard.services.actions import VIEW_LASTS
+from lockboard.web.security import is_from_own_page
 
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
@@ -34,12 +35,13 @@ _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """Who sent the request at hand. csrf: what a form of theirs carries, "" for a program with a token.
-    session: the ID of a session, "" where there is none.
+    session: the ID of a session, "" where there is none.  newcomer: whom a session is to be opened for.
     """
 
     actor: Actor
     csrf: str = ""
     session: str = ""
+    newcomer: Identity | None = None
 
     @property
     def key(self) -> str:
@@ -53,7 +55,9 @@ class Entrance(Protocol):
     mode: str
 
     def visitor(self, now: datetime) -> Visitor | None:
-        """Of the request at hand; None where nobody is signed in. Raises StoreError."""
+        """Of the request at hand; None where nobody is signed in. It may still be refused, or be one of a
+        flood, so nothing is opened or recorded for it here. Raises StoreError.
+        """
 
 
 class Open(Enum):
@@ -145,6 +149,14 @@ def known_visitor() -> Visitor | None:
     return found
 
 
+def newcomer() -> Identity | None:
+    """Whom the request at hand opens a session for: only a page does that asks who comes."""
+    found, need = known_visitor(), NEEDS.get(request.endpoint or "")
+    if found is None or need is None or need.permission in (Open.UNASKED, Open.EVERYBODY):
+        return None
+    return found.newcomer if request.method in ("GET", "HEAD") else None
+
+
 def acts(action_id: str) -> None:
     """From here on the request at hand may change something in AWS; what it logs belongs to this action."""
     g.lockboard_acts = True
@@ -175,7 +187,8 @@ def recognise(
     app: Flask, entrance: Entrance, bearer: Callable[[str, datetime], Visitor | None], clock: Clock
 ) -> None:
     """Find out whose each request is, so that limits count it for them whether the gate lets it in or not.
-    `bearer`: the visitor of an API token, None for a bad one.
+    `bearer`: the visitor of an API token, None for a bad one. What would change something and is neither a
+    program's nor of one of our pages is nobody's: no other site uses up what its visitors may do here.
     """
 
     @app.before_request
@@ -186,7 +199,12 @@ def recognise(
             abort(403)
         if need is None or need.permission is not Open.UNASKED:
             token, now = _bearer(asked), clock()
-            g.lockboard_visitor = bearer(token, now) if token is not None else entrance.visitor(now)
+            if token is not None:
+                g.lockboard_visitor = bearer(token, now)
+            elif asked.method in _CHANGING and not is_from_own_page(asked):
+                g.lockboard_visitor = None
+            else:
+                g.lockboard_visitor = entrance.visitor(now)
 
 
 def stand_guard(app: Flask, refuser: Refuser, clock: Clock) -> None:

@@ -140,8 +140,6 @@ def build_app(
     watch_requests(app, monotonic)
     guard(app, trusted_hosts)
     recognise(app, services.door.entrance, bearer_of(services.tokens), services.clock)
-    if isinstance(services.door.entrance, HeaderEntrance):
-        services.door.entrance.set_up(app)
     if services.limited:
         limits.set_up(
             app,
@@ -152,6 +150,8 @@ def build_app(
             clock=services.clock,
             monotonic=monotonic,
         )
+    if isinstance(services.door.entrance, HeaderEntrance):
+        services.door.entrance.set_up(app, services.clock)
     stand_guard(app, PageRefuser(services.door), services.clock)
     errors.set_up(app)
     for blueprint in (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from flask import Flask, Response, g, request
@@ -14,12 +14,16 @@ from flask.globals import request_ctx
 
 from lockboard.domain.access import NO_RIGHTS, Actor, Grant, Identity, Rights, Role
 from lockboard.domain.audit import Audit, Entry, Kind, Person
+from lockboard.domain.ports import Clock
 from lockboard.domain.signin import SESSION_LIFE, ApiTokens, Session, Sessions
-from lockboard.web.access import Visitor, keyed
+from lockboard.web.access import Visitor, keyed, newcomer, visitor
 from lockboard.web.doors import HeaderDoor, SignInRefused
 
 RightsOf = Callable[[Identity], Rights | None]
 """What somebody may do now; None where they may not even be here any more."""
+
+COOKIE_KEPT = timedelta(days=400)
+"""As long as browsers keep any."""
 
 DEMO_COOKIE = "lockboard_demo"
 DEMO_ROLES = (Role.VIEWER, Role.OPERATOR, Role.AUDITOR)
@@ -77,11 +81,11 @@ class Cookie:
     def read(self) -> str:
         return request.cookies.get(self.name, "") if "HTTP_COOKIE" in request.environ else ""
 
-    def give(self, answer: Response, value: str) -> None:
+    def give(self, answer: Response, value: str, lasts: timedelta = SESSION_LIFE) -> None:
         answer.set_cookie(
             self.name,
             value,
-            max_age=int(SESSION_LIFE.total_seconds()),
+            max_age=int(lasts.total_seconds()),
             path="/",
             secure=self.secure,
             httponly=True,
@@ -121,9 +125,10 @@ class HeaderEntrance:
     """What is in front of us says who sends each request (`alb`, `proxy`); a session adds an end and a form
     token.
 
-    A browser without a session gets one; a program that reads the API keeps no cookie, so it needs none and
-    would be signed in with every request. A browser whose session is over has to be signed in anew in front
-    of us: that only the browser can ask for, so it is told to.
+    A browser without a session gets one with the first page that it opens; a program that reads the API keeps
+    no cookie, so it needs none and would be signed in with every request. A browser whose session is over has
+    to be signed in anew in front of us: that only the browser can ask for, so it is told to. By its cookie it
+    is known to have had one, so the cookie stays longer than any session.
     """
 
     def __init__(
@@ -148,24 +153,32 @@ class HeaderEntrance:
         session = self._sessions.find(session_id, now) if session_id else None
         if session is None and session_id:
             return None
-        mine = session is not None and _whose(session.identity) == _whose(identity)
-        if not mine and request.path.startswith("/api/"):
-            return Visitor(Actor(person_of(identity), rights, identity.signed_in_at))
-        if session is None or not mine:
-            self._note("sign_in", person_of(identity), f"Signed in by {self.mode}.")
-            if session is not None:
-                self._sessions.close(session_id)
-            session_id, session = self._sessions.open(identity, address(), now)
-            g.lockboard_new_session = session_id
-        return visitor_of(session, session_id, identity, rights)
+        if session is not None and _whose(session.identity) == _whose(identity):
+            return visitor_of(session, session_id, identity, rights)
+        actor = Actor(person_of(identity), rights, identity.signed_in_at)
+        return Visitor(actor, newcomer=None if request.path.startswith("/api/") else identity)
 
-    def set_up(self, app: Flask) -> None:
-        """Give the cookie of a session that a request opened."""
+    def set_up(self, app: Flask, clock: Clock) -> None:
+        """Open the sessions of newcomers, and give their cookies: to be registered when limits are, so that a
+        flood opens none, and before the gate.
+        """
+
+        @app.before_request
+        def open_session() -> None:
+            identity = newcomer()
+            if identity is not None:
+                rights = visitor().actor.rights
+                self._note("sign_in", person_of(identity), f"Signed in by {self.mode}.")
+                if other := self.cookie.read():
+                    self._sessions.close(other)  # somebody else's
+                session_id, session = self._sessions.open(identity, address(), clock())
+                g.lockboard_new_session = session_id
+                g.lockboard_visitor = visitor_of(session, session_id, identity, rights)
 
         @app.after_request
         def give(answer: Response) -> Response:
             if "lockboard_new_session" in g:
-                self.cookie.give(answer, g.lockboard_new_session)
+                self.cookie.give(answer, g.lockboard_new_session, COOKIE_KEPT)
             return answer
 
 

@@ -24,6 +24,7 @@ from limits.storage import Storage
 from lockboard.domain.errors import LockboardError, StoreError
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import RateCounters, Tally
+from lockboard.web.access import newcomer
 from lockboard.web.overload import ABOVE_THE_FORM, oops
 
 WAIT = 0.2
@@ -85,13 +86,16 @@ RULES = (
     Rule("actions", "10/minute;60/hour", _acts),
     Rule("confirmations", "30/minute", _asks_to_act),
     Rule("sign-in", "30/minute", lambda: request.endpoint in _SIGN_IN, by_address=True),
+    Rule("sessions", "30/minute;120/hour", lambda: newcomer() is not None),
     Rule("searches", "120/minute", _searches),
     Rule("rechecks", "30/minute", lambda: request.endpoint == "detail.recheck"),
     Rule("exports", "10/minute", lambda: request.endpoint in _EXPORTS),
     Rule("api", "120/minute", lambda: request.path.startswith("/api/v1/")),
     Rule("verifications", "5/hour", lambda: request.endpoint == "audit.verify"),
 )
-"""What costs most. Only sign-in is counted by address: an office may share one."""
+"""What costs most. Only sign-in is counted by address: an office may share one. A session is opened for who
+comes without a cookie and was signed in by what stands in front.
+"""
 
 CEILING = 1200
 """Requests of any kind in a minute: a hundred tabs that poll every five seconds."""
@@ -128,7 +132,7 @@ def set_up(
         strategy="fixed-window",
         headers_enabled=False,
     )
-    limiter.request_filter(lambda: request.endpoint in _FREQUENT)
+    limiter.request_filter(lambda: request.endpoint in _FREQUENT and newcomer() is None)
     limiter.init_app(app)
 
 

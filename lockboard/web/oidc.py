@@ -164,11 +164,14 @@ class OidcDoor:
         return identity_of(claims, client.name_claim, client.groups_claim)
 
     def _completed(self, claims: Mapping[str, Any], access: str, now: datetime) -> Mapping[str, Any]:
-        """Many providers tell the e-mail address or the groups at the userinfo endpoint only."""
+        """Many providers tell the e-mail address or the groups at the userinfo endpoint only. Nobody signed
+        what is said there, so nothing else of it counts, least of all when somebody proved who they are.
+        """
         person = self._site.person(access, now)
         if person and person.get("sub") != claims["sub"]:
             raise SignInRefused("the userinfo endpoint speaks of somebody else")
-        return {**person, **claims}
+        wanted = (self._client.name_claim, self._client.groups_claim, "email", "email_verified")
+        return {**{name: person[name] for name in wanted if name in person}, **claims}
 
 
 def _only(name: str) -> str:

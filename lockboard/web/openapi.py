@@ -235,7 +235,11 @@ _BACKEND = _object(
         "complete": _of("boolean", "Whether the last refresh read everything"),
         "error": _maybe("string"),
         "states": _of("integer"),
-        "requests": _of("object", "Sent by the last refresh", additionalProperties=_of("integer")),
+        "requests": _of(
+            "object",
+            "Sent by the last refresh; 0 for who sees a part of the backend only",
+            additionalProperties=_of("integer"),
+        ),
         "bucket": _TEXT,
         "region": _TEXT,
         "table": _maybe("string"),

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from lockboard.domain.access import Permission
+from lockboard.domain.areas import prefixes_of
 from lockboard.domain.inventory import BackendReport
 from lockboard.domain.model import Content, Effect, LockStatus, Severity
 from lockboard.domain.text import spoken_span
@@ -128,6 +129,7 @@ def _backend(desk: Desk, name: str, report: BackendReport | None, times: Times) 
         "swept": times.moment(report.swept_at),
         "duration": _seconds(report.duration_seconds),
         "requests": [(kind, count) for kind, count in report.requests.items() if count],
+        "whole": prefixes_of(visitor().actor.rights.scope(Permission.VIEW), name) == ("",),
         "versioning": report.versioning,
         "versioning_bad": report.versioning in ("off", "suspended"),
         "skew": _skew(skew),

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Blueprint, Response, abort, request
 
 from lockboard.domain.access import EVERY_BACKEND, Area, Grant, Role
 from lockboard.domain.audit import Audit, Entry, Kind
-from lockboard.domain.people import NAME_RULE, grants_to_json, is_name, is_plain_prefix, spoken_grants
+from lockboard.domain.errors import LockboardError
+from lockboard.domain.people import (
+    NAME_RULE,
+    grants_to_json,
+    is_name,
+    is_plain_prefix,
+    spoken_grants,
+    token_facts,
+)
 from lockboard.domain.signin import TOKEN_LIFE, Account, ApiToken, ApiTokens, Session
-from lockboard.domain.text import shown
+from lockboard.domain.text import shown, spoken_time
 from lockboard.web.access import visitor
 from lockboard.web.desk import Desk, answer, frame, render, see_other
 from lockboard.web.signin import METHODS, Doorkeeper
@@ -35,9 +45,10 @@ def blueprint(desk: Desk, keeper: Doorkeeper, tokens: ApiTokens | None) -> Bluep
         log = _log(desk)
         ended = next((s for s in keeper.sessions.live(keeper.clock()) if s.number == number), None)
         if ended is not None:
-            name = shown(ended.identity.name, 80)
-            _note(log, "session_ended", f"Ended a session of {name}.", {"subject": ended.identity.subject})
-            keeper.sessions.close_number(number)
+            name, sessions = shown(ended.identity.name, 80), keeper.sessions
+            facts = {"subject": ended.identity.subject}
+            said = f"Ended a session of {name}."
+            _change(log, "session_ended", said, facts, lambda: sessions.close_number(number))
         return see_other("/people#sessions")
 
     @pages.post("/people/tokens")
@@ -48,10 +59,7 @@ def blueprint(desk: Desk, keeper: Doorkeeper, tokens: ApiTokens | None) -> Bluep
         context = people_page(desk, keeper, tokens)
         if wrong:
             return answer(render("people/people.html", **{**context, "wrong": wrong}), 422)
-        now, owner = keeper.clock(), visitor().actor.person.name
-        facts = {"token": name, "days": days, "grants": grants_to_json([grant])}
-        _note(_log(desk), "token_added", f"API token {name}: {spoken_grants([grant])}.", facts)
-        secret, _ = tokens.add(name, owner, [grant], now, now + timedelta(days=days))
+        secret = _made(_log(desk), tokens, name, grant, days, keeper.clock())
         context = people_page(desk, keeper, tokens)
         told = {"secret": secret, "secret_name": name, "form": {}}
         return answer(render("people/people.html", **{**context, **told}))
@@ -61,9 +69,9 @@ def blueprint(desk: Desk, keeper: Doorkeeper, tokens: ApiTokens | None) -> Bluep
         found = next((t for t in tokens.every() if t.number == number), None) if tokens else None
         if tokens is None or found is None:
             abort(404, "There is no token of that number.")
-        facts = {"token": found.name, "number": number}
-        _note(_log(desk), "token_revoked", f"API token {found.name} is revoked.", facts)
-        tokens.revoke(number, keeper.clock())
+        said = f"API token {number} ({shown(found.name, 64)}) is revoked."
+        now = keeper.clock()
+        _change(_log(desk), "token_revoked", said, token_facts(found), lambda: tokens.revoke(number, now))
         return see_other("/people#tokens")
 
     return pages
@@ -155,6 +163,34 @@ def _log(desk: Desk) -> Audit:
     if desk.log is None:
         abort(409, _NO_LOG)
     return desk.log
+
+
+def _made(log: Audit, tokens: ApiTokens, name: str, grant: Grant, days: int, now: datetime) -> str:
+    """A new token's secret. The record needs its number; until that is durable nobody has the secret, so the
+    token opens nothing.
+    """
+    secret, made = tokens.add(name, visitor().actor.person.name, [grant], now, now + timedelta(days=days))
+    said = f"{spoken_grants([grant])}, until {spoken_time(made.expires_at)}"
+    facts = {**token_facts(made), "grants": grants_to_json([grant]), "days": days}
+    try:
+        _note(log, "token_added", f"API token {made.number} ({name}) is added: {said}.", facts)
+    except LockboardError:
+        with suppress(LockboardError):
+            tokens.revoke(made.number, now)
+        raise
+    return secret
+
+
+def _change(log: Audit, action: str, message: str, facts: dict[str, Any], make: Callable[[], object]) -> None:
+    """Record what is about to change, then make it; if that fails, record that too, and raise."""
+    _note(log, action, message, facts)
+    try:
+        make()
+    except LockboardError as error:
+        said = f"The change of the record before did not happen: {shown(str(error), 500)}"
+        with suppress(LockboardError):
+            _note(log, action, said, {**facts, "failed": True})
+        raise
 
 
 def _note(log: Audit, action: str, message: str, facts: dict[str, Any]) -> None:

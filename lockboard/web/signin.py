@@ -197,7 +197,8 @@ def _checked(keeper: Doorkeeper, accounts: Accounts, name: str, password: str) -
         attempts.forget(counted)
         return Identity(account.subject, account.name, "local", frozenset(), now)
     if attempt <= FAILURES:
-        last = "" if attempt < FAILURES else f" No further attempt is tried for {spoken_span(FAILED_WITHIN)}."
+        wait = f"until the first of these {FAILURES} is {spoken_span(FAILED_WITHIN)} old"
+        last = "" if attempt < FAILURES else f" No further attempt is tried {wait}."
         # What no account can be called may be a password that was typed into the wrong field.
         person = Person(name if is_name(name) else "", "local", address())
         keeper.note("sign_in_refused", person, f"A sign-in with this name failed.{last}")
@@ -230,7 +231,6 @@ def _anew_in_front(keeper: Doorkeeper, door: HeaderDoor, return_to: str) -> Resp
     if keeper.sessions is not None:
         keeper.sessions.close(keeper.cookie.read())
     made = door.sign_out(f"{keeper.home}{return_to}")
-    g.pop("lockboard_new_session", None)
     keeper.cookie.drop(made)
     return made
 
@@ -260,7 +260,6 @@ def _leave(keeper: Doorkeeper) -> Response:
     keeper.note("sign_out", found.actor.person, "Signed out.")
     if keeper.header_door is not None:
         made = keeper.header_door.sign_out(f"{keeper.home}/")
-        g.pop("lockboard_new_session", None)
     else:
         g.lockboard_visitor = None
         made = _say(

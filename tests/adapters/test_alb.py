@@ -23,10 +23,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from lockboard.adapters.alb import (
     FETCHES_A_MINUTE,
+    KEY_HOLDS_OUT,
+    KEY_LASTS,
     KEYS_KEPT,
     LONGEST_KEY,
     LONGEST_TOKEN,
+    RENEW_AGAIN,
     LoadBalancer,
+    NoSuchKey,
     TokenRefused,
     fetcher,
     keys_at,
@@ -286,7 +290,7 @@ class Keys:
     def __call__(self, url: str) -> bytes:
         self.asked.append(url)
         if url not in self.has:
-            raise TokenRefused("the key server answered 404")
+            raise NoSuchKey("the key server answered 404")
         return self.has[url]
 
 
@@ -403,6 +407,97 @@ def test_a_key_of_the_future_is_fetched_anew_after_the_clock_went_backwards() ->
     found.claims(token(), NOW)
 
     assert len(keys.asked) == 2
+
+
+def true_at(moment: datetime) -> str:
+    """A token as the load balancer gives it then."""
+    ends = int(moment.timestamp()) + 120
+    return token({**HEADER, "exp": ends}, {**CLAIMS, "exp": ends})
+
+
+OUTAGES: dict[str, tuple[Callable[[str], bytes], str]] = {
+    "it answers 503": (lambda url: refuse("the key server answered 503"), "the key server answered 503"),
+    "it does not answer": (lambda url: refuse("the key server did not answer"), "did not answer"),
+    "it sends a page": (lambda url: b"<html>back soon</html>", "did not send one public key"),
+    "the fetch breaks": (lambda url: bytes(1 // 0), "the key could not be fetched"),
+}
+
+
+def refuse(reason: str) -> bytes:
+    raise TokenRefused(reason)
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_known_key_holds_out_while_the_key_server_fails(outage: str) -> None:
+    fails, reason = OUTAGES[outage]
+    keys, asked, down = Keys(), [], False
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return fails(url) if down else keys(url)
+
+    found = balancer(fetch)
+    found.claims(token(), NOW)
+    down = True
+    renewal = NOW + KEY_LASTS
+    for later in (renewal, renewal + timedelta(seconds=1), NOW + KEY_HOLDS_OUT - timedelta(seconds=1)):
+        assert found.claims(true_at(later), later)["sub"] == "8f3a2b"
+    over = NOW + KEY_HOLDS_OUT
+    assert reason in refusal(found, true_at(over - timedelta(seconds=1)), over + RENEW_AGAIN)
+    assert len(asked) == 4
+
+
+def test_a_renewal_that_failed_is_tried_again_after_some_seconds() -> None:
+    keys, down = Keys(), True
+
+    def fetch(url: str) -> bytes:
+        body = keys(url)
+        return refuse("the key server answered 503") if down and len(keys.asked) > 1 else body
+
+    found = balancer(fetch)
+    found.claims(token(), NOW)
+    for seconds in (0, 1, 9):
+        later = NOW + KEY_LASTS + timedelta(seconds=seconds)
+        found.claims(true_at(later), later)
+    assert len(keys.asked) == 2
+
+    down, later = False, NOW + KEY_LASTS + RENEW_AGAIN
+    found.claims(true_at(later), later)
+    assert len(keys.asked) == 3
+    much_later = later + KEY_LASTS - timedelta(seconds=1)
+    found.claims(true_at(much_later), much_later)
+    assert len(keys.asked) == 3
+
+
+def test_while_a_known_key_is_renewed_nobody_waits_for_it() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    keys = Keys()
+
+    def slow(url: str) -> bytes:
+        if keys.asked:
+            asked.set()
+            assert go_on.wait(60)
+        return keys(url)
+
+    found = balancer(slow)
+    found.claims(token(), NOW)
+    later = NOW + KEY_LASTS
+    with ThreadPoolExecutor(1) as pool:
+        renewing = pool.submit(found.claims, true_at(later), later)
+        assert asked.wait(60)
+        assert found.claims(true_at(later), later)["sub"] == "8f3a2b"
+        go_on.set()
+        assert renewing.result(60)["sub"] == "8f3a2b"
+
+
+def test_a_key_that_the_key_server_no_longer_has_counts_no_more() -> None:
+    keys = Keys()
+    found = balancer(keys)
+    found.claims(token(), NOW)
+    keys.has.clear()
+    later = NOW + KEY_LASTS
+
+    assert refusal(found, true_at(later), later) == "the key server answered 404"
 
 
 def test_that_there_is_no_key_is_remembered_for_a_minute() -> None:
@@ -586,6 +681,15 @@ def test_another_status_than_200_gives_no_key_and_is_not_followed(status: int) -
 
     assert f"the key server answered {status}" == served(server)
     assert [f"/{KID}"] == server.paths
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NoSuchKey), (403, TokenRefused), (500, TokenRefused)])
+def test_only_404_says_that_there_is_no_such_key(status: int, kind: type[TokenRefused]) -> None:
+    server = KeyServer(lambda handler: send(handler, status))
+
+    with server.running() as address, pytest.raises(TokenRefused) as caught:
+        fetcher()(f"{address}{KID}")
+    assert type(caught.value) is kind
 
 
 def test_more_than_4_kib_are_not_read() -> None:

@@ -234,6 +234,21 @@ def test_a_report_counts_what_is_seen_of_its_backend(engine: Engine) -> None:
     assert told(Area("none")) == told() == {}
 
 
+def test_who_sees_a_part_of_a_backend_cannot_count_the_rest_by_what_reading_it_took(engine: Engine) -> None:
+    spent: dict[str, Any] = {
+        "requests": {"list": 41, "scan": 3},
+        "sweep_requests": 7,
+        "throttled": 2,
+    }
+    SqlInventory(engine).apply(changes(**spent))
+    board = SqlBoard(engine)
+    (part,) = board.within((Area("prod-kr", "a/"),)).reports()
+    (whole,) = board.within((Area("prod-kr"),)).reports()
+
+    assert {name: getattr(whole, name) for name in spent} == spent
+    assert [getattr(part, name) for name in spent] == [{}, 0, 0]
+
+
 # Random estates.
 
 

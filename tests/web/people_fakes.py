@@ -27,11 +27,13 @@ from tests.web.fakes import BACKENDS, SETTINGS, STORIES, FakeBoard, Recheck, Tic
 
 
 class FakeSessions:
-    """`Sessions` in a dictionary. broken: the database does not answer.  asked: how often it was."""
+    """`Sessions` in a dictionary. broken: the database does not answer.  read_only: it takes no end of one.
+    asked: how often it was.
+    """
 
     def __init__(self) -> None:
         self.kept: dict[str, Session] = {}
-        self.broken, self.asked = False, 0
+        self.broken, self.read_only, self.asked = False, False, 0
 
     def open(self, identity: Identity, address: str, now: datetime) -> tuple[str, Session]:
         self._answer()
@@ -50,6 +52,7 @@ class FakeSessions:
         self.kept.pop(session_id, None)
 
     def close_number(self, number: int) -> Session | None:
+        _write(self)
         ended = next((id_ for id_, s in self.kept.items() if s.number == number), "")
         return self.kept.pop(ended, None)
 
@@ -103,14 +106,16 @@ class FakeAccounts:
 
 
 class FakeTokens:
-    """`ApiTokens` in a dictionary; the secret of the first is `lbt_1`."""
+    """`ApiTokens` in a dictionary; the secret of the first is `lbt_1`. read_only: the database takes none."""
 
     def __init__(self) -> None:
         self.kept: dict[str, ApiToken] = {}
+        self.read_only = False
 
     def add(
         self, name: str, owner: str, grants: Sequence[Grant], now: datetime, expires_at: datetime
     ) -> tuple[str, ApiToken]:
+        _write(self)
         number = len(self.kept) + 1
         made = ApiToken(number, name, owner, tuple(grants), now, expires_at, None, None)
         self.kept[f"lbt_{number}"] = made
@@ -124,11 +129,17 @@ class FakeTokens:
         return [*reversed(self.kept.values())]
 
     def revoke(self, number: int, now: datetime) -> ApiToken | None:
+        _write(self)
         secret = f"lbt_{number}"
         found = self.kept.get(secret)
         if found is not None:
             self.kept[secret] = replace(found, revoked_at=now)
         return found
+
+
+def _write(store: FakeSessions | FakeTokens) -> None:
+    if store.read_only:
+        raise StoreError("attempt to write a readonly database")
 
 
 class FakeAttempts:

@@ -390,6 +390,18 @@ def test_exports_and_counts_hold_the_prefix_alone() -> None:
     assert set(counts) == {str(len(INSIDE))}
 
 
+def test_who_has_a_prefix_is_not_told_what_reading_the_whole_backend_took() -> None:
+    told = ("Rows written", "Requests", "Throttled", "Items of other buckets", "0 requests", "1 request")
+    narrow, whole = (
+        ask(client_of(house(always(rights)).app), "GET", "/health").text
+        for rights in (NARROW, RIGHTS["viewer"])
+    )
+
+    assert [words for words in told if words in narrow] == []
+    assert [words for words in told[:4] if words not in whole] == []
+    assert "Versioning" in narrow
+
+
 PAIRS = (
     (NARROW, RIGHTS["admin"]),
     (NARROW, RIGHTS["viewer"]),
@@ -826,6 +838,21 @@ def test_who_knocks_without_end_is_told_so_and_nobody_else_from_the_same_address
     assert guesses[-1].headers["Retry-After"] == "60"
     assert known.status_code == 200
     assert [record.entry.action for record in made.audit.records[before:]] == ["rate_limited"]
+
+
+def test_who_sends_actions_without_a_token_without_end_is_told_so_and_no_person_is_counted() -> None:
+    made = house(always(RIGHTS["admin"]), limited=True)
+    client, before, records = client_of(made.app), made.changes[1:], len(made.audit.records)
+    path = f"/api/v1/states/{KEY}/plans"
+    elsewhere = {"X-CSRF-Token": CSRF, "Sec-Fetch-Site": "cross-site"}
+    sent = [client.post(path, headers=elsewhere, json={"action": "force_unlock"}) for _ in range(40)]
+
+    assert [answer.status_code for answer in sent] == [401] * 30 + [429] * 10
+    assert json.loads(sent[0].text)["error"].startswith("Send an API token: ")
+    assert sent[0].headers["WWW-Authenticate"] == "Bearer"
+    assert made.changes[1:] == before
+    assert [record.entry.action for record in made.audit.records[records:]] == ["rate_limited"]
+    assert ask(client, "GET", f"/s/{KEY}/unlock").status_code == 200
 
 
 def test_who_asks_for_pages_without_end_and_is_not_signed_in_is_told_so() -> None:

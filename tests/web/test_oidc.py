@@ -17,7 +17,7 @@ import requests
 from flask import Flask, redirect, request
 from werkzeug.wrappers import Response
 
-from lockboard.domain.access import Identity
+from lockboard.domain.access import UNTOLD, Identity
 from lockboard.domain.errors import SettingsError
 from lockboard.web.doors import RedirectDoor, SignInRefused
 from lockboard.web.oidc import OidcDoor
@@ -689,6 +689,20 @@ def test_userinfo_is_not_asked_where_the_token_says_it_all(world: World) -> None
     world.sign_in(world.browser())
 
     assert "/userinfo" not in world.home.calls
+
+
+UNSIGNED_TIMES = ("now", 0, -1, 1e30, float(2**60), "1732200000", None, [1], {"at": 1}, True)
+
+
+@pytest.mark.parametrize("value", UNSIGNED_TIMES)
+def test_when_somebody_signed_in_is_never_taken_from_userinfo(value: Any, world: World) -> None:
+    world.home.separate = True
+    world.home.defects.add(Defect.NO_PROOF_TIME)
+    proved = int(world.clock().timestamp()) if value == "now" else value
+    world.home.people["anna"].claims |= {"auth_time": proved}
+
+    assert world.sign_in(world.browser()).status_code == 303
+    assert [identity.signed_in_at for identity in world.signed_in] == [UNTOLD]
 
 
 def test_userinfo_of_somebody_else_signs_nobody_in(world: World) -> None:

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from lockboard.domain.access import Area, Grant, Identity, Rights, Role
 from lockboard.domain.audit import Kind
+from lockboard.domain.people import grants_to_json
 from lockboard.domain.signin import TOKEN_LIFE
 from tests.web.entrances import CSRF
 from tests.web.people_fakes import House, always, house
@@ -104,8 +105,36 @@ def test_what_cannot_be_recorded_is_not_done() -> None:
 
     assert [answer.status_code for answer in answers] == [503] * 3
     assert len(site.sessions.kept) == 1
-    assert [token.revoked_at for token in site.tokens.every()] == [None]
     assert not any("lbt_" in answer.text for answer in answers)
+    assert [token.name for token in site.tokens.every() if not token.is_over(site.clock())] == ["ci"]
+
+
+@pytest.mark.parametrize(
+    ("deed", "path"),
+    [("session_ended", "/people/sessions/1/end"), ("token_revoked", "/people/tokens/1/revoke")],
+)
+def test_what_was_recorded_and_then_failed_is_recorded_to_have_failed(deed: str, path: str) -> None:
+    site = made()
+    lee(site)
+    site.tokens.add("ci", "ada", [Grant(Role.VIEWER)], site.clock(), site.clock() + timedelta(days=1))
+    site.sessions.read_only = site.tokens.read_only = True
+
+    answer = post(site, path)
+
+    announced, failed = (record.entry for record in site.audit.records[-2:])
+    assert answer.status_code == 503
+    assert (announced.action, failed.action) == (deed, deed)
+    assert failed.facts == {**announced.facts, "failed": True}
+    assert "did not happen" in failed.message
+
+
+def test_a_token_that_cannot_be_made_is_not_recorded() -> None:
+    site = made()
+    before = len(site.audit.records)
+    site.tokens.read_only = True
+
+    assert post(site, "/people/tokens", **TOKEN).status_code == 503
+    assert len(site.audit.records) == before
 
 
 # ---------------------------------------------------------------- tokens
@@ -121,7 +150,15 @@ def test_a_new_token_is_shown_once_and_recorded_without_its_secret() -> None:
     assert "lbt_1" in answer.text
     assert answer.headers["Cache-Control"] == "no-store"
     assert "lbt_1" not in page(site)
-    assert (entry.action, entry.person.name, entry.facts["token"]) == ("token_added", "ada", "ci")
+    assert (entry.action, entry.person.name) == ("token_added", "ada")
+    assert entry.message == "API token 1 (ci) is added: viewer, until 2026-12-20 18:00:00 UTC."
+    assert entry.facts == {
+        "token": 1,
+        "name": "ci",
+        "owner": "ada",
+        "days": 30,
+        "grants": grants_to_json([Grant(Role.VIEWER)]),
+    }
     assert "lbt_1" not in site.audit.records[-1].body
     assert (token.owner, token.grants) == ("ada", (Grant(Role.VIEWER),))
     assert token.expires_at - token.created_at == timedelta(days=30)
@@ -200,7 +237,9 @@ def test_a_revoked_token_opens_nothing_any_more() -> None:
     assert post(admin, "/people/tokens/1/revoke").headers["Location"] == "/people#tokens"
 
     assert client.get("/api/v1/states", headers=bearer, buffered=True).status_code == 401
-    assert admin.audit.records[-1].entry.action == "token_revoked"
+    entry = admin.audit.records[-1].entry
+    assert (entry.action, entry.message) == ("token_revoked", "API token 1 (ci) is revoked.")
+    assert entry.facts == {"token": 1, "name": "ci", "owner": "ada"}
     assert "revoked" in words(page(admin))
 
 

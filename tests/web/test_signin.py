@@ -135,7 +135,7 @@ class Site:
         }
         return load(path, secrets)
 
-    def open(self, auth: str = 'mode = "local"', web: str = "") -> Site:
+    def open(self, auth: str = 'mode = "local"', web: str = "", *, limited: bool = False) -> Site:
         """As after a start with these settings."""
         settings = self.settings(auth, web)
         board = FakeBoard(estate(), [report(name) for name in BACKENDS])
@@ -154,7 +154,7 @@ class Site:
             audit=self.audit,
             actions=self.actions.as_actions(),
             tokens=self.people.tokens,
-            limited=False,
+            limited=limited,
         )
         self.app = build_app(
             services,
@@ -845,7 +845,20 @@ def test_groups_that_changed_in_front_count_at_once(proxied: Site) -> None:
     assert browser.get("/states", headers=said_by_proxy(groups="")).status_code == 403
 
 
-@pytest.mark.parametrize("end", [idle, ended])
+def test_the_cookie_of_a_session_in_front_outlives_it_so_that_its_end_is_noticed(proxied: Site) -> None:
+    given = proxied.browser().get("/states", headers=said_by_proxy()).headers["Set-Cookie"]
+    lasts = re.search(r"Max-Age=(\d+)", given)
+
+    assert lasts
+    assert int(lasts[1]) > 30 * SESSION_LIFE.total_seconds()
+
+
+def swept(site: Site, browser: Browser) -> None:
+    site.clock.pass_by(timedelta(days=3).total_seconds())
+    assert site.people.sessions.sweep(site.clock()) == 1
+
+
+@pytest.mark.parametrize("end", [idle, old, ended, swept])
 def test_a_session_that_ended_has_to_be_signed_in_anew_in_front(
     proxied: Site, end: Callable[[Site, Browser], None]
 ) -> None:
@@ -901,6 +914,72 @@ def test_files_and_probes_open_no_session(proxied: Site) -> None:
         assert browser.get(path, headers=said_by_proxy()).status_code == 200
 
     assert (proxied.sessions, proxied.told) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/signin/callback", 404),
+        ("GET", "/signin?next=/states", 303),
+        ("DELETE", "/states", 405),
+        ("POST", "/prefs", 403),
+        ("POST", UNLOCK, 403),
+        ("POST", "/find", 200),
+        ("OPTIONS", "/states", 200),
+    ],
+)
+def test_only_a_page_that_asks_who_comes_opens_a_session(
+    proxied: Site, method: str, path: str, code: int
+) -> None:
+    browser = proxied.browser()
+    answer = browser.open(path, method=method, headers={**said_by_proxy(), **SAME})
+
+    assert (answer.status_code, browser.session_id()) == (code, "")
+    assert (proxied.sessions, proxied.told) == ([], [])
+
+
+def test_somebody_without_a_role_is_told_so_and_recorded_once(proxied: Site) -> None:
+    browser = proxied.browser()
+    for _ in range(3):
+        assert browser.get("/states", headers=said_by_proxy("mallory", "")).status_code == 403
+
+    assert proxied.told == [("sign_in", "mallory", "proxy", "127.0.0.1", "proxy|mallory")]
+    assert len(proxied.sessions) == 1
+
+
+def test_another_session_is_only_ended_by_somebody_else_who_opens_one(proxied: Site) -> None:
+    browser = proxied.browser()
+    browser.get("/states", headers=said_by_proxy())
+
+    browser.get("/nothing", headers=said_by_proxy("lee"))
+
+    assert browser.get("/states", headers=said_by_proxy()).status_code == 200
+    assert [name for _, name, *_ in proxied.told] == ["kim"]
+
+
+@pytest.mark.parametrize(("path", "code"), [("/states", 200), ("/states/pulse", 200), ("/audit/99999", 404)])
+def test_who_keeps_no_cookie_is_not_recorded_without_end(site: Site, path: str, code: int) -> None:
+    site.open(PROXY_AUTH, limited=True)
+    kept = site.browser()
+    kept.get("/states", headers=said_by_proxy())
+
+    codes = [site.browser().get(path, headers=said_by_proxy()).status_code for _ in range(60)]
+
+    assert codes == [code] * 29 + [429] * 31
+    assert [action for action, *_ in site.told] == ["sign_in"] * 30 + ["rate_limited"]
+    assert len(site.sessions) == 30
+    assert kept.get("/states", headers=said_by_proxy()).status_code == 200
+    assert site.browser().get("/states", headers=said_by_proxy("lee")).status_code == 200
+
+
+def test_what_a_limit_refuses_opens_no_session(site: Site) -> None:
+    site.open(PROXY_AUTH, limited=True)
+
+    codes = [site.browser().get("/states.csv", headers=said_by_proxy()).status_code for _ in range(25)]
+
+    assert codes == [200] * 10 + [429] * 15
+    assert len(site.sessions) == 10
 
 
 def test_a_program_behind_the_proxy_reads_the_api_without_a_session_and_changes_nothing(

@@ -240,7 +240,9 @@ class SqlBoard:
             ]
 
     def reports(self) -> Sequence[BackendReport]:
-        """The last report of each backend, by name."""
+        """The last report of each backend, by name. To who sees only a part of one it says nothing by which
+        the rest of it could be counted.
+        """
         with reading(self._engine) as connection:
             found = [report_from_text(text) for text in connection.scalars(_REPORTS)]
             if self._scope is None:
@@ -249,7 +251,7 @@ class SqlBoard:
             for kind in self._kinds_within(connection):
                 seen[kind.backend] += kind.n
         return [
-            report if prefixes == ("",) else replace(report, states=seen[report.backend], foreign_items=0)
+            report if prefixes == ("",) else _narrowed(report, seen[report.backend])
             for report in found
             if (prefixes := prefixes_of(self._scope, report.backend))
         ]
@@ -305,6 +307,19 @@ class SqlBoard:
     def _shows(self, row: Any) -> bool:
         """Whether a row with a backend and a key may be seen."""
         return self._scope is None or in_scope(self._scope, row.backend, row.key)
+
+
+def _narrowed(report: BackendReport, states: int) -> BackendReport:
+    """Without the requests, too: a listing takes one for each thousand keys."""
+    return replace(
+        report,
+        states=states,
+        foreign_items=0,
+        requests={},
+        sweep_requests=0,
+        throttled=0,
+        rows_written=0,
+    )
 
 
 def _reach(connection: Connection, all_kinds: Sequence[Kind], scope: Scope) -> tuple[Reach, ...]:

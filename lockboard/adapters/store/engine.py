@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from lockboard.adapters.store.schema import meta
 from lockboard.domain.errors import StoreError
-from lockboard.domain.text import shown
+from lockboard.domain.text import masked, shown
 
 BUSY_TIMEOUT_MS = 5000
 STATEMENT_TIMEOUT_MS = 5000
@@ -290,7 +290,7 @@ def _checked(engine: Engine, address: URL) -> Engine:
             connection.execute(text("SELECT 1"))
     except SQLAlchemyError as error:
         engine.dispose()
-        place = address.render_as_string(hide_password=True)
+        place = masked(address.render_as_string(hide_password=False))
         raise StoreError(f"{place} cannot be opened: {store_error(error)}") from error
     except StoreError:
         engine.dispose()
