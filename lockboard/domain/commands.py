@@ -50,7 +50,10 @@ def _releases(plan: Plan) -> Iterable[Command]:
                 _s3("delete-object", plan, plan.key + LOCKFILE_SUFFIX, f"--if-match={_tag(lock.etag)}"),
             )
         else:
-            yield "Remove this lock item, if it is still as seen", _transaction(_delete_lock(plan, lock))
+            yield (
+                "Remove this lock item, if it is still as seen",
+                _transaction(plan, _delete_lock(plan, lock)),
+            )
     for name in sorted({lock.info.id for lock in plan.releases if lock.info and _UUID.match(lock.info.id)}):
         label = "Terraform's own, which compares the ID and then deletes whatever is there"
         yield label, f"terraform force-unlock {name}"
@@ -69,6 +72,8 @@ def _delete_lock(plan: Plan, lock: Lock) -> Mapping[str, Any]:
 def _returns(plan: Plan) -> Iterable[Command]:
     for store, record in plan.puts_back:
         if store is LockStore.TFLOCK:
+            if any(shown(line, len(line)) != line for line in record.split("\n")):
+                continue  # it would be read otherwise than it is
             name = plan.key + LOCKFILE_SUFFIX
             put = _s3("put-object", plan, name, "--body=lock.json", "--if-none-match='*'")
             yield (
@@ -79,7 +84,7 @@ def _returns(plan: Plan) -> Iterable[Command]:
             item = {"LockID": {"S": lock_id(plan.bucket, plan.key)}, "Info": {"S": record}}
             condition = {"ConditionExpression": "attribute_not_exists(LockID)"}
             put_item = {"Put": {"TableName": plan.table, "Item": item} | condition}
-            yield "Put the lock item back, if there is none", _transaction(put_item)
+            yield "Put the lock item back, if there is none", _transaction(plan, put_item)
 
 
 def _restore(plan: Plan) -> Iterable[Command]:
@@ -102,7 +107,7 @@ def _digest(plan: Plan) -> Iterable[Command]:
         item = {"LockID": {"S": name}, "Digest": {"S": change.new}}
         condition = {"ConditionExpression": "attribute_not_exists(LockID)"}
         label = "Under Terraform's lock: write the digest, if there is none"
-        yield label, _transaction({"Put": {"TableName": plan.table, "Item": item} | condition})
+        yield label, _transaction(plan, {"Put": {"TableName": plan.table, "Item": item} | condition})
         return
     seen = "Digest = :seen" if change.old is not None else "attribute_not_exists(Digest)"
     at = {
@@ -112,11 +117,11 @@ def _digest(plan: Plan) -> Iterable[Command]:
     }
     if change.new is None:
         label = "Under Terraform's lock: remove the digest, if it is still as seen"
-        yield label, _transaction({"Delete": at | _values(seen=change.old)})
+        yield label, _transaction(plan, {"Delete": at | _values(seen=change.old)})
         return
     update = {"UpdateExpression": "SET Digest = :new"}
     label = "Under Terraform's lock: set the digest, if it is still as seen"
-    yield label, _transaction({"Update": at | update | _values(seen=change.old, new={"S": change.new})})
+    yield label, _transaction(plan, {"Update": at | update | _values(seen=change.old, new={"S": change.new})})
 
 
 def _values(**values: Any) -> dict[str, Any]:
@@ -124,9 +129,9 @@ def _values(**values: Any) -> dict[str, Any]:
     return {"ExpressionAttributeValues": named} if named else {}
 
 
-def _transaction(change: Mapping[str, Any]) -> str:
+def _transaction(plan: Plan, change: Mapping[str, Any]) -> str:
     items = shlex.quote(json.dumps([change], ensure_ascii=True, default=_base64))
-    return f"aws dynamodb transact-write-items --transact-items={items}"
+    return f"aws dynamodb transact-write-items{_region(plan)} --transact-items={items}"
 
 
 def _base64(value: object) -> str:
@@ -138,7 +143,12 @@ def _base64(value: object) -> str:
 
 def _s3(operation: str, plan: Plan, key: str, *words: str) -> str:
     place = f"--bucket={shlex.quote(plan.bucket)} --key={shlex.quote(key)}"
-    return " ".join((f"aws s3api {operation}", place, *words))
+    return " ".join((f"aws s3api {operation}{_region(plan)}", place, *words))
+
+
+def _region(plan: Plan) -> str:
+    """Tables are called the same everywhere, and the shell may be set to another region."""
+    return f" --region={shlex.quote(plan.region)}" if plan.region else ""
 
 
 def _tag(etag: str | None) -> str:

@@ -125,7 +125,7 @@ class Observation:
     file_lock: Lock | None | Unread
     has_table: bool = True
     history: History | Unread | None = None
-    lockfile_history: bool = False
+    lockfile_history: bool | Unread = False
     sibling: str | None = None
     mismatch_since: datetime | None = None
     locks_since: datetime | None = None

@@ -33,6 +33,7 @@ from lockboard.domain.model import (
     Verdict,
     Version,
 )
+from lockboard.domain.remedies import known_states, lineage_it_lacks
 from lockboard.domain.text import shown, spoken_time
 
 TYPABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,39}\Z")
@@ -101,6 +102,7 @@ class Situation:
     seen: read just now, consistently, with the bytes of the current object and of the version wanted.
     verdict: the diagnosis of it.  now: the server's time of the reading.  state_id: its address in Lockboard.
     table: name of the lock table.  versioning: of the bucket (`enabled`, `suspended`, `off`, `unknown`).
+    region: of both.
     """
 
     seen: Observation
@@ -110,6 +112,7 @@ class Situation:
     state_id: str
     table: str | None
     versioning: str
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,7 @@ class Plan:
     confirm: what has to be typed, "" for nothing; `confirm_why` says why.  accept_serial: the serial that has
     to be typed as well, because it is lower than the newest.
     consequences, calls, commands: what the page says; commands are (what it is, what to type).
+    region: where the commands go.
     """
 
     action: Action
@@ -199,6 +203,7 @@ class Plan:
     consequences: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
     commands: tuple[Command, ...] = ()
+    region: str = ""
 
     @property
     def writes_s3(self) -> bool:
@@ -285,7 +290,7 @@ def completed(plan: Plan, situation: Situation) -> Plan:
     """With what every plan has: the table, what has to be typed, and its calls."""
     why = plan.confirm_why or ("This key is protected by the settings." if situation.policy.protected else "")
     name = confirm_name(situation.seen.key, situation.state_id) if why else ""
-    plan = replace(plan, table=situation.table, confirm=name, confirm_why=why)
+    plan = replace(plan, table=situation.table, region=situation.region, confirm=name, confirm_why=why)
     return replace(plan, calls=calls_of(plan), commands=commands_of(plan))
 
 
@@ -517,7 +522,7 @@ def _restoring(
     state = seen.state if isinstance(seen.state, StateObject) else None
     if state and state.md5 == body.md5 and state.size:
         return Refused("The current object has these bytes already.", gone=True)
-    stranger = _stranger(body, seen, version)
+    stranger = _stranger(body, seen)
     if stranger:
         return stranger
     digest = seen.digest if isinstance(seen.digest, Digest) else None
@@ -568,29 +573,18 @@ def _version(version_id: str, seen: Observation, versioning: str) -> tuple[Versi
     return version, body
 
 
-def _known(seen: Observation, but: Version) -> list[Body]:
-    """The other bodies that are states: the current one first, then newest first."""
-    bodies: list[Body] = []
-    if isinstance(seen.state, StateObject) and isinstance(seen.state.body, Body):
-        bodies.append(seen.state.body)
-    if isinstance(seen.history, History):
-        bodies += [v.body for v in seen.history.versions if v is not but and isinstance(v.body, Body)]
-    return [body for body in bodies if body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)]
-
-
-def _stranger(body: Body, seen: Observation, version: Version) -> Refused | None:
-    """Another stack's state, or one begun anew: its lineage is not that of the newest state there is."""
-    lineages = [known.lineage for known in _known(seen, version) if known.lineage]
-    if not lineages or body.lineage == lineages[0]:
+def _stranger(body: Body, seen: Observation) -> Refused | None:
+    newest = lineage_it_lacks(body, seen)
+    if not newest:
         return None
     return Refused(
         f"This version has another lineage ({shown(body.lineage or 'none', 60)}) than the newest state"
-        f" ({shown(lineages[0], 60)}): it belongs to another state. Compare both by hand."
+        f" ({shown(newest, 60)}): it belongs to another state. Compare both by hand."
     )
 
 
 def _newest_serial(body: Body, seen: Observation, version: Version) -> int | None:
-    serials = [known.serial or 0 for known in _known(seen, version)]
+    serials = [known.serial or 0 for known in known_states(seen, version)]
     return max(serials, default=None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from lockboard.domain.bodies import Body
+from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.content import ContentFinding
 from lockboard.domain.holders import LockFinding, held_locks
 from lockboard.domain.locks import Lock, LockStore
@@ -37,7 +37,11 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
     """
     if lock.status in _UNTOUCHABLE_LOCKS or content.status in _UNTOUCHABLE_CONTENT:
         return ()
-    repairs = _CONTENT_REMEDIES.get(content.status, _none)(seen, content)
+    repairs = tuple(
+        found
+        for found in _CONTENT_REMEDIES.get(content.status, _none)(seen, content)
+        if not (found.version_id and _is_of_another_state(found.version_id, seen))
+    )
     locks = held_locks(seen)
     if not locks:
         return _recommended_first(repairs)
@@ -47,6 +51,33 @@ def remedies_for(seen: Observation, content: ContentFinding, lock: LockFinding) 
         return _unlocks(locks, recommended=True)
     unlocks = _unlocks(locks, recommended=False)
     return _recommended_first((*_taking_over(repairs), *unlocks))
+
+
+def known_states(seen: Observation, but: Version | None = None) -> list[Body]:
+    """The bodies that are states, but for one version's: the current one first, then newest first."""
+    bodies: list[Body] = []
+    if isinstance(seen.state, StateObject) and isinstance(seen.state.body, Body):
+        bodies.append(seen.state.body)
+    if isinstance(seen.history, History):
+        bodies += [v.body for v in seen.history.versions if v is not but and isinstance(v.body, Body)]
+    return [body for body in bodies if body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)]
+
+
+def lineage_it_lacks(body: Body, seen: Observation) -> str:
+    """The lineage of the newest state there is, where this one has another: it is another stack's, or was
+    begun anew, and which of the two belongs here is for a person to find out. "" where nothing says so.
+    """
+    known = known_states(seen)
+    lineages = [found.lineage for found in known if found.lineage]
+    if known[:1] == [body] or not lineages or body.lineage == lineages[0]:
+        return ""
+    return lineages[0]
+
+
+def _is_of_another_state(version_id: str, seen: Observation) -> bool:
+    versions = seen.history.versions if isinstance(seen.history, History) else ()
+    body = next((version.body for version in versions if version.version_id == version_id), None)
+    return isinstance(body, Body) and bool(lineage_it_lacks(body, seen))
 
 
 def _taking_over(repairs: tuple[Remedy, ...]) -> tuple[Remedy, ...]:
@@ -208,24 +239,14 @@ def _behind(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
 
 def _back_to_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:
     assert content.matching is not None
-    # Another lineage is another state: which of the two belongs here is for a person to find out.
-    back = _restore(content.matching, "Restore the version that the digest names.", recommended=True)
     return (
-        *((back,) if _same_lineage(seen, content.matching) else ()),
+        _restore(content.matching, "Restore the version that the digest names.", recommended=True),
         *_set_digest(
             seen,
             "Set the digest to the current object's MD5: accepts what the object now holds.",
             recommended=False,
         ),
     )
-
-
-def _same_lineage(seen: Observation, version: Version) -> bool:
-    """Whether nothing says that the version belongs to another state than the current object."""
-    current = seen.state.body if isinstance(seen.state, StateObject) else None
-    if not isinstance(current, Body) or not isinstance(version.body, Body):
-        return True
-    return not current.lineage or current.lineage == version.body.lineage
 
 
 def _unknown_digest(seen: Observation, content: ContentFinding) -> tuple[Remedy, ...]:

@@ -33,8 +33,7 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-_PASSWORD = re.compile(r"(://[^:/]*:).*@", re.DOTALL)
-_ADDRESS = re.compile(r"(\w://[^?]*\?)(.*)", re.DOTALL)
+_USER = re.compile(r"[^:/?]*:")
 _PLAIN = frozenset(
     {
         *("host", "hostaddr", "port", "user", "dbname", "application_name", "connect_timeout"),
@@ -47,8 +46,15 @@ def masked(text: str) -> str:
     """`text` without what a URL in it keeps secret: its password, and of its query every value but those that
     are known to be none, for a database takes its passwords there, too, under several names.
     """
-    text = _PASSWORD.sub(r"\1••••@", text)
-    return _ADDRESS.sub(lambda found: found[1] + "&".join(map(_masked_value, found[2].split("&"))), text)
+    scheme, found, rest = text.partition("://")
+    user = _USER.match(rest)
+    end = rest.find("@", user.end()) if user else -1
+    asks = rest.find("?", max(end, 0))
+    place, query = (rest, "") if asks < 0 else (rest[:asks], rest[asks + 1 :])
+    if user and end >= 0:  # up to the last: one in a password may not be escaped
+        place = f"{user[0]}••••{place[place.rindex('@') :]}"
+    asked = f"?{'&'.join(map(_masked_value, query.split('&')))}" if query else ""
+    return f"{scheme}{found}{place}{asked}"
 
 
 def _masked_value(part: str) -> str:

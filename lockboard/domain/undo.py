@@ -77,7 +77,7 @@ def undo_plan(record: Record, situation: Situation) -> Plan | Refused:
     if (facts["bucket"], facts["table"]) != (seen.bucket, situation.table):
         return Refused("The backend had another bucket or lock table then, so this is not taken back.")
     if facts["releases"]:
-        plan = _lock_back(facts, record, seen, situation.now)
+        plan = _lock_back(facts, record, seen, situation.now + (seen.clock_skew or timedelta()))
     elif facts["restores"]:
         plan = _version_back(facts, record.entry.facts, seen, situation.versioning)
     else:
@@ -90,7 +90,7 @@ def _why_not(record: Record) -> str:
     if entry.action == UNDO:
         return "An undo is not undone: do the action again from the state's page."
     if entry.kind is not Kind.OUTCOME or entry.result != Result.DONE:
-        return "Nothing was changed by this attempt, so there is nothing to take back."
+        return "This attempt did not end well, so it is not taken back from here: look at what stands now."
     plan = entry.facts.get("plan") or {}
     if plan.get("restores") and not (plan.get("standing") or {}).get("size"):
         return (
@@ -117,6 +117,7 @@ def _digest_text(change: Facts) -> str | None:
 
 
 def _lock_back(facts: Facts, record: Record, seen: Observation, now: datetime) -> Plan | Refused:
+    """now: by our own clock, as the log's."""
     # The log's times never go back: after a clock that was ahead, its latest may lie in the future.
     if not -_CLOCKS_DIFFER <= now - record.at <= LOCK_RETURNS_WITHIN:
         return Refused(

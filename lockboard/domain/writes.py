@@ -21,11 +21,13 @@ LARGEST_RESTORED = 256 * 1024 * 1024
 """Bytes. A version is held in memory while it is written back."""
 SLOWEST = 512 * 1024
 """Bytes a second; a body that leaves more slowly is given up."""
+LONGEST_LEAVE = 45.0
+"""Seconds that any body may take: with all that comes before and after, an action ends within two minutes."""
 
 
 def leaves_within(size: int) -> float:
     """Seconds that a body of so many bytes may take to leave this machine."""
-    return 5.0 + size / SLOWEST
+    return min(5.0 + size / SLOWEST, LONGEST_LEAVE)
 
 
 class Sent(StrEnum):

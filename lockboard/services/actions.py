@@ -52,6 +52,8 @@ LOOK_EVERY = 0.1
 BEGUN_WITHIN = 60.0
 """Seconds after which an approved action that has no intent will have none."""
 
+LATE_OUTCOME = "late_outcome"
+"""The event of a process that was taken for dead and tells what it did."""
 _SALT = "lockboard action"
 _ENDED: Mapping[Waiting, tuple[str, ...]] = {
     Waiting.DECLINED: ("approval_declined", "approval_void"),
@@ -280,7 +282,8 @@ class Actions:
         seen = _with_body(seen, wanted.version_id, place.states)
         policy = place.backend.policy_for(key)
         versioning = place.states.versioning() if wanted.version_id else "unknown"
-        situation = Situation(seen, verdict, policy, now, fresh.id, place.backend.table, versioning)
+        table, region = place.backend.table, place.backend.region
+        situation = Situation(seen, verdict, policy, now, fresh.id, table, versioning, region)
         return _Reading(fresh, place, situation)
 
     # ------------------------------------------------------------ the deed
@@ -456,13 +459,13 @@ class Actions:
         """Another replica took us for dead and has settled it. Where it told otherwise, the log has both."""
         records = self._audit.of_action(outcome.action_id)
         settled = next(record for record in records if record.entry.kind is Kind.OUTCOME)
-        if settled.entry.result == outcome.result:
+        if (settled.entry.result, settled.entry.message) == (outcome.result, outcome.message):
             return settled
         text = (
             f"The process was not dead, as record {settled.seq} has it, and told of this attempt:"
             f" {outcome.message}"
         )
-        return self._audit.append(replace(outcome, kind=Kind.EVENT, action="late_outcome", message=text))
+        return self._audit.append(replace(outcome, kind=Kind.EVENT, action=LATE_OUTCOME, message=text))
 
     def resume(self) -> None:
         """Every outcome is recorded again: actions may go on."""
@@ -867,9 +870,12 @@ def _ticket(asked: Approval) -> _Ticket:
 
 
 def _told(records: Sequence[Record]) -> Answer | None:
-    """What the log says became of an attempt: its outcome, or a refusal where it was never begun."""
+    """What the log says became of an attempt: its outcome, as its own process told it if it did; or a refusal
+    where it was never begun.
+    """
     kinds = {record.entry.kind: record for record in reversed(records)}
-    found = kinds.get(Kind.OUTCOME)
+    late = next((record for record in records if record.entry.action == LATE_OUTCOME), None)
+    found = late or kinds.get(Kind.OUTCOME)
     if found is None and Kind.INTENT not in kinds:
         found = kinds.get(Kind.REFUSAL)
     if found is None:

@@ -17,8 +17,10 @@ from lockboard.services.memo import Memo, since
 VERSIONS_COMPARED = 30
 """Noncurrent versions whose bytes are read to find the one a digest names, newest first."""
 
-LOCKFILES_READ = 3
-"""Versions of a key's `.tflock` that are read to learn who uses lock files, newest first."""
+LOCKFILES_READ = 10
+"""Versions of a key's `.tflock` that are read to learn who uses lock files: newest first, as long as they are
+Lockboard's.
+"""
 
 LARGEST_LOCKFILE = 65_536
 """Bytes of such a version: no lock record has as many."""
@@ -97,8 +99,9 @@ class Investigator:
             state, memo = self._with_body(facts.key, state, memo, may_read=may_read and wanted)
         seen = self._observation(replace(facts, state=state), memo)
         seen, memo = self._with_suspicions(seen, memo, now)
-        if may_read and seen.lockfile_history and _hangs_on_lockfiles(seen):
-            seen = replace(seen, lockfile_history=self._others_used_lockfiles(facts.key))
+        if seen.lockfile_history and _hangs_on_lockfiles(seen):
+            others = self._others_used_lockfiles(facts.key) if may_read else NOT_VERIFIED
+            seen = replace(seen, lockfile_history=others)
         if not self._needs_history(seen, now):
             return seen, memo
         if not may_read:
@@ -194,21 +197,27 @@ class Investigator:
             return True
         return seen.mismatch_since is not None and now - seen.mismatch_since >= self._policy(seen.key).settle
 
-    def _others_used_lockfiles(self, key: str) -> bool:
+    def _others_used_lockfiles(self, key: str) -> bool | Unread:
         """Whether somebody besides Lockboard used lock files here: its repairs take both locks, whichever the
-        stack uses. What cannot be read, or is no longer there, is taken for somebody's.
+        stack uses. What is no longer there, or lies further back than is read, is taken for somebody's.
         """
         files = self._states.history(key + LOCKFILE_SUFFIX)
         if isinstance(files, Unread):
-            return True
-        newest = [version for version in files.versions if not version.delete_marker][:LOCKFILES_READ]
-        return not newest or not all(self._is_our_lockfile(key, version) for version in newest)
+            return files
+        kept = [version for version in files.versions if not version.delete_marker]
+        for version in kept[:LOCKFILES_READ]:
+            ours = self._is_our_lockfile(key, version)
+            if ours is not True:
+                return ours or True
+        return not 0 < len(kept) <= LOCKFILES_READ
 
-    def _is_our_lockfile(self, key: str, version: Version) -> bool:
+    def _is_our_lockfile(self, key: str, version: Version) -> bool | Unread:
         if version.size > LARGEST_LOCKFILE:
             return False
         lock = self._states.read_lockfile(key, version.version_id)
-        info = lock.info if isinstance(lock, Lock) else None
+        if isinstance(lock, Unread):
+            return lock
+        info = lock.info if lock else None
         return info is not None and info.operation.startswith(LOCKBOARD_OPERATION)
 
     def _policy(self, key: str) -> Policy:

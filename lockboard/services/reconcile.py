@@ -22,13 +22,13 @@ from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id
 from lockboard.domain.locks import Lock, LockStore, exact_record
 from lockboard.domain.model import StateObject, Unread
 from lockboard.domain.ports import TableItem
-from lockboard.domain.writes import SLOWEST, Hands, OpenHands, Receipt, Sent
+from lockboard.domain.writes import Hands, OpenHands, Receipt, Sent, leaves_within
 from lockboard.services.actions import Actions, Place
 from lockboard.services.perform import ACTION_WITHIN, not_put_back, step_facts, step_token
 
 DEAD_AFTER = ACTION_WITHIN + 15.0
 """Seconds after which an open intent belongs to nobody who is still at work: an action begins no change after
-ACTION_WITHIN, and its last request, but for a body that is long, takes less than the rest.
+ACTION_WITHIN, and its last request takes less than the rest, but for the time in which a version leaves.
 """
 EVERY_SECONDS = 10.0
 HEARTBEAT_SECONDS = 3600.0
@@ -120,7 +120,7 @@ class Reconciler:
 def _sending(entry: Entry) -> float:
     """Seconds more that a version which is put back may take to leave."""
     source = entry.facts["plan"]["restores"]
-    return float(source["size"]) / SLOWEST if source else 0.0
+    return leaves_within(source["size"]) - leaves_within(0) if source else 0.0
 
 
 def _after(truth: _Truth) -> Facts:

@@ -315,7 +315,8 @@ class Refresher:
         if seen.state is None and isinstance(seen.history, History) and seen.history.standing:
             return False
         body = seen.state.body if isinstance(seen.state, StateObject) else None
-        unread = any(isinstance(part, Unread) for part in (seen.state, seen.file_lock, seen.history, body))
+        parts = (seen.state, seen.file_lock, seen.history, seen.lockfile_history, body)
+        unread = any(isinstance(part, Unread) for part in parts)
         unread = unread or (
             isinstance(seen.state, StateObject) and body is None and needs_body(seen.state, seen.digest)
         )

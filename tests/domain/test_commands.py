@@ -116,6 +116,27 @@ def test_a_digest_is_changed_only_from_what_was_seen(change: DigestChange, kind:
     assert condition in str(item["ConditionExpression"])
 
 
+def test_commands_name_the_region_of_the_backend() -> None:
+    change = DigestChange(True, None, "d" * 32)
+    found = [text for _, text in commands_of(plan(digest=change, region="ap-northeast-2"))]
+    found += [
+        text for _, text in commands_of(plan(puts_back=((LockStore.TFLOCK, "{}"),), region="eu-west-1"))
+    ]
+
+    assert ["--region=ap-northeast-2" in words(found[0]), "--region=eu-west-1" in words(found[1])] == [
+        True,
+        True,
+    ]
+
+
+def test_no_command_holds_a_record_that_would_be_read_otherwise_than_it_is() -> None:
+    back = ((LockStore.TFLOCK, '{"Who":"\u202eroot"}'), (LockStore.DYNAMODB, '{"Who":"\u202eroot"}'))
+
+    (found,) = commands_of(plan(puts_back=back))
+
+    assert "\u202e" not in found[1]
+
+
 def test_a_lock_is_put_back_as_it_was_and_only_where_none_stands() -> None:
     both = ((LockStore.TFLOCK, HOSTILE), (LockStore.DYNAMODB, HOSTILE))
 

@@ -11,7 +11,7 @@ import pytest
 
 from lockboard.domain.bodies import Body, BodyKind
 from lockboard.domain.diagnose import diagnose
-from lockboard.domain.digests import Digest
+from lockboard.domain.digests import Digest, parse_digest
 from lockboard.domain.holders import held_locks
 from lockboard.domain.locks import lock_from_item
 from lockboard.domain.model import (
@@ -153,12 +153,12 @@ def test_only_a_state_of_the_same_lineage_is_ever_put_back(rnd: Random) -> None:
     assert version.body.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)
     assert not version.delete_marker
     assert plan.confirm
-    others = [seen.state.body] if isinstance(seen.state, StateObject) else []
-    others += [v.body for v in seen.history.versions if v is not version]
-    states = [b for b in others if isinstance(b, Body) and b.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)]
+    bodies = [seen.state.body] if isinstance(seen.state, StateObject) else []
+    bodies += [v.body for v in seen.history.versions]
+    states = [b for b in bodies if isinstance(b, Body) and b.kind in (BodyKind.STATE, BodyKind.ENCRYPTED)]
     lineages = [b.lineage for b in states if b.lineage]
-    assert not lineages or lineages[0] == version.body.lineage
-    newest = max((b.serial or 0 for b in states), default=-1)
+    assert states[0] == version.body or not lineages or lineages[0] == version.body.lineage
+    newest = max((b.serial or 0 for b in states if b is not version.body), default=-1)
     assert bool(plan.accept_serial) == ((version.body.serial or 0) < newest)
     standing = seen.state if isinstance(seen.state, StateObject) else None
     assert (plan.standing.etag if plan.standing else None) == (standing.etag if standing else None)
@@ -173,11 +173,45 @@ def test_what_is_recommended_can_be_done(rnd: Random) -> None:
         plan = plan_of(wanted, seen, verdict)
         if isinstance(plan, Refused):
             unread = "could not be read" in plan.reason
-            lineage = "another lineage" in plan.reason
+            lineage = not remedy.recommended and "another lineage" in plan.reason
             at_work = "Lockboard itself is at work" in plan.reason
             assert unread or lineage or at_work or plan.gone, (remedy, plan.reason)
         else:
             assert plan.recommended == remedy.recommended
+
+
+def test_the_last_state_of_a_stack_that_was_begun_anew_is_put_back_and_those_before_it_are_not() -> None:
+    anew, before = (
+        Version(
+            name,
+            NOW - timedelta(days=days),
+            etag=md5,
+            size=900,
+            body=Body(md5, 900, BodyKind.STATE, serial=1, lineage=lineage, resources=3),
+        )
+        for name, days, md5, lineage in (("v2", 1, "b" * 32, "anew"), ("v1", 9, "a" * 32, "before"))
+    )
+    marker = Version("marker", NOW - timedelta(hours=1), delete_marker=True, latest=True)
+    for digest in (None, parse_digest({"S": "b" * 32})):
+        seen = Observation(
+            "dev",
+            "b",
+            "app.tfstate",
+            None,
+            digest,
+            None,
+            None,
+            history=History((marker, anew, before)),
+            mismatch_since=NOW - SETTLED,
+        )
+        verdict = diagnose(seen, POLICY, NOW)
+        recommended = [remedy.version_id for remedy in verdict.remedies if remedy.recommended]
+
+        assert recommended == ["v2"]
+        assert isinstance(plan_of(Wanted(Action.RESTORE_VERSION, version_id="v2"), seen, verdict), Plan)
+        other = plan_of(Wanted(Action.RESTORE_VERSION, version_id="v1"), seen, verdict)
+        assert isinstance(other, Refused)
+        assert "another lineage" in other.reason
 
 
 @many_inputs

@@ -885,6 +885,28 @@ def test_who_was_taken_for_dead_and_was_not_says_so_in_the_log() -> None:
     assert answer.record == world.audit.records[-1].seq
     assert answer.message in late.message
     assert "was restored" in late.message
+    again = world.confirm(prepared)
+    assert (again.replayed, again.record, again.message) == (True, answer.record, late.message)
+
+
+def test_two_failures_that_tell_of_different_things_are_both_in_the_log() -> None:
+    world = undeletable()
+    other = replica(world)
+    prepared = world.look(KEY, Wanted(Action.RESTORE_VERSION, version_id="v2"))
+
+    def frozen() -> None:
+        other()
+        world.estate.clock.pass_(3600)
+        assert other() == 1
+
+    world.before["put_state"] = frozen
+    answer = world.confirm(prepared)
+
+    settled, late = (record.entry for record in world.audit.records[-2:])
+    assert (settled.result, late.result, answer.result) == ("failed", "failed", Result.FAILED)
+    assert "nothing was changed" in settled.message
+    assert "was restored, but the digest was not changed" in late.message
+    assert answer.record == world.audit.records[-1].seq
 
 
 @pytest.mark.parametrize("size", [1, 2 * SLOWEST])
@@ -1125,6 +1147,32 @@ def test_nothing_is_taken_back_in_another_bucket_or_table() -> None:
     world.new_process()
 
     assert "another bucket or lock table" in undo(world, answer.record).plan.reason
+
+
+@pytest.mark.parametrize("ahead", [-300, 120, 300])
+def test_a_lock_is_put_back_whatever_our_clock_is_to_that_of_aws(ahead: int) -> None:
+    world = stale()
+    skew = timedelta(seconds=ahead)
+    world.estate.bucket.skew = skew
+    world.actions = world.new_process()
+    answer = world.act(KEY, Action.FORCE_UNLOCK)
+    world.estate.clock.pass_(5)
+
+    assert isinstance(undo(world, answer.record).plan, Plan)
+    world.estate.clock.pass_(900)
+    assert "within 15 min" in undo(world, answer.record).plan.reason
+
+
+def test_an_attempt_that_did_not_end_well_is_not_said_to_have_changed_nothing() -> None:
+    world = CASES["set digest"].make()
+    prepared = world.look(KEY, CASES["set digest"].wanted)
+    world.before["change_digest"] = lambda: world.estate.bucket.put(KEY, state_body(9))
+    answer = world.confirm(prepared)
+
+    plan = undo(world, answer.record).plan
+
+    assert isinstance(plan, Refused)
+    assert "look at what stands now" in plan.reason
 
 
 def test_a_lock_is_not_put_back_by_a_record_from_the_future() -> None:

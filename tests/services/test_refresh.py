@@ -338,6 +338,40 @@ def test_a_lock_file_that_may_be_of_terraform_tells_of_a_stack_that_uses_them(
     assert estate.verdicts()["a.tfstate"] == ("ok", "lock_partial", "waits")
 
 
+@pytest.mark.parametrize("failing", [("lockfile", "a.tfstate"), ("history", "a.tfstate.tflock")])
+def test_a_guess_about_old_lock_files_is_made_good_once_they_can_be_read(failing: tuple[str, str]) -> None:
+    estate = Estate()
+    estate.apply("a.tfstate")
+    repaired(estate, "a.tfstate")
+    estate.settled()
+    estate.bucket.happen.unread[failing] = Unread("SlowDown", "SlowDown")
+    estate.lock("a.tfstate")
+    estate.refresh(after=20)
+    estate.refresh(after=20)
+    assert estate.verdicts()["a.tfstate"] == ("ok", "lock_partial", "waits")
+
+    estate.bucket.happen.unread.clear()
+    estate.refresh(after=301)
+
+    assert estate.verdicts()["a.tfstate"] == ("ok", "locked", "waits")
+
+
+@pytest.mark.parametrize("times", [3, 9])
+def test_repairs_of_lockboards_do_not_hide_who_used_lock_files_before_them(times: int) -> None:
+    estate = Estate()
+    estate.apply("a.tfstate")
+    estate.lock("a.tfstate", file=True)
+    estate.unlock("a.tfstate")
+    repaired(estate, "a.tfstate", times)
+    estate.settled()
+
+    estate.lock("a.tfstate")
+    estate.refresh(after=20)
+    estate.refresh(after=20)
+
+    assert estate.verdicts()["a.tfstate"] == ("ok", "lock_partial", "waits")
+
+
 def test_a_lock_file_that_was_seen_and_left_no_version_tells_of_a_stack_that_uses_them() -> None:
     """As in a bucket without versioning."""
     estate = Estate()
