@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import click
 
 from lockboard import __version__
-from lockboard.cli_common import config_option, fail, settings_of, typing_person
+from lockboard.cli_common import Guarded, config_option, fail, settings_of, typing_person
 from lockboard.cli_people import token, user
 from lockboard.config import Settings
 from lockboard.domain.audit import Entry, Head, Kind, Verification
@@ -38,7 +38,7 @@ def _settings_path(path: Path | None) -> Path:
     return path or Path(os.environ["LOCKBOARD_CONFIG"])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Guarded, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lockboard")
 def main() -> None:
     """Every Terraform state key in S3 beside its lock and its digest: what is wrong, and the ways out."""
@@ -234,14 +234,14 @@ def serve(config_path: Path | None, host: str, port: int) -> None:
 
         require_free(host, port)
         open_store(settings)[0].dispose()  # fails here, in words, rather than in two processes at once
-        with only_server(settings.store_url):
+        with only_server(settings.store_url) as held:
             _require_sound(settings)
             logs.configure(sys.stderr)
             for said in warnings(settings, _accounts(settings)):
                 logs.get("serve").warning("this setting is hardly meant so", error=said)
             logs.get("serve").info("serving", url=_address(host, port), version=__version__)
             size = HEADER_SIZE_OF_ALB if settings.auth.mode == "alb" else HEADER_SIZE
-            sys.exit(run(_settings_path(config_path), host, port, header_size=size))
+            sys.exit(run(_settings_path(config_path), host, port, header_size=size, held=held))
     except LockboardError as error:
         fail(error)
 
@@ -319,7 +319,11 @@ def audit() -> None:
     " objects too. Needs s3:ListBucketVersions and s3:GetObjectVersion.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--no-record", is_flag=True, help="Do not record in the log that it was verified.")
+@click.option(
+    "--no-record",
+    is_flag=True,
+    help="Do not record in the log that it was verified: nothing is written, so a copy stays as it is.",
+)
 def audit_verify(
     config_path: Path | None, witnesses: Sequence[TextIO], bucket: bool, as_json: bool, no_record: bool
 ) -> None:
@@ -333,7 +337,8 @@ def audit_verify(
         heads = [head for file in witnesses for head in _heads_in(file, read_heads)]
         heads += _heads_in_bucket(settings) if bucket else []
         key = _audit_key(settings)
-        log = SqlAudit(open_audit_engine(settings.store_url), key, utc_now, stdout_witness(sys.stderr))
+        engine = open_audit_engine(settings.store_url, reads_only=no_record)
+        log = SqlAudit(engine, key, utc_now, stdout_witness(sys.stderr))
         found = log.verify(heads)
     except LockboardError as error:
         fail(error)
@@ -419,8 +424,9 @@ def _print_verification(found: Verification, witnessed: int | None, recorded: in
         click.echo(f"The {found.checked} records before it are as they were written.")
         click.echo(
             "What to do: switch actions off. Keep a copy of the database, of its backups and of every"
-            " witness's lines. Compare the records from this one on with the newest backup that verifies, and"
-            " with CloudTrail. If it is record 1, the key may be another: try the one the log was made with."
+            " witness's lines. Check copies with --no-record, which leaves them as they are. Compare the"
+            " records from this one on with the newest backup that verifies, and with CloudTrail. If it is"
+            " record 1, the key may be another: try the one the log was made with."
         )
         return
     head = f", head {found.head.mac}" if found.head else ""

@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
@@ -39,6 +40,7 @@ holds it.
 """
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_LONGEST_DAYS = 36_500
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)\s*\Z")
 
 
@@ -48,10 +50,15 @@ def _duration(value: object) -> object:
     found = _DURATION.match(value) if isinstance(value, str) else None
     if not found:
         raise ValueError('write a number and a unit: "45s", "30m", "1h" or "2d"')
-    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    seconds = float(found[1]) * _UNITS[found[2]]
+    if seconds > _LONGEST_DAYS * _UNITS["d"]:
+        raise ValueError(f"is longer than {_LONGEST_DAYS}d")
+    return timedelta(seconds=seconds)
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Verbatim = Annotated[str, StringConstraints(strip_whitespace=False)]
+"""Something that keys are compared with: a space at its end is part of it."""
 
 
 class _Section(BaseModel):
@@ -93,7 +100,7 @@ class GrantSettings(_Section):
         default=(), description="Names, or subjects (with a `|`), as the identity provider gives them"
     )
     backends: tuple[str, ...] = (EVERY_BACKEND,)
-    prefixes: tuple[str, ...] = ("",)
+    prefixes: tuple[Verbatim, ...] = ("",)
     unlock_unsuspected: bool = Field(
         default=False, description="Whether an operator may also release locks that are not suspected stale"
     )
@@ -215,7 +222,7 @@ class AuditSettings(_Section):
         default=None, min_length=3, max_length=2048, description="An S3 bucket with Object Lock"
     )
     witness_region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{3,40}$")
-    witness_prefix: str = Field(default="lockboard-audit/", max_length=512)
+    witness_prefix: Verbatim = Field(default="lockboard-audit/", max_length=512)
     witness_endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
 
     @model_validator(mode="after")
@@ -262,12 +269,12 @@ class BackendSettings(_Section):
     bucket: str = Field(min_length=3, max_length=2048)
     region: str = Field(pattern=r"^[a-z0-9-]{3,40}$")
     dynamodb_table: str | None = Field(default=None, min_length=3, max_length=1011)
-    prefix: str = Field(default="", max_length=1024)
-    include: tuple[str, ...] = ("*.tfstate",)
-    protected: tuple[str, ...] = ()
+    prefix: Verbatim = Field(default="", max_length=1024)
+    include: tuple[Verbatim, ...] = ("*.tfstate",)
+    protected: tuple[Verbatim, ...] = ()
     stale_after: Duration = timedelta(hours=1)
-    stale_after_by_prefix: dict[str, Duration] = Field(default_factory=dict)
-    workspace_key_prefix: str = DEFAULT_WORKSPACE_PREFIX
+    stale_after_by_prefix: dict[Verbatim, Duration] = Field(default_factory=dict)
+    workspace_key_prefix: Verbatim = DEFAULT_WORKSPACE_PREFIX
     sweep_every: Duration = timedelta(hours=1)
     role_arn: str | None = Field(default=None, pattern=r"^arn:[a-z-]+:iam::\d{12}:role/.+$")
     actor_role_arn: str | None = Field(
@@ -412,8 +419,18 @@ class Settings(BaseSettings):
 
 
 def default_folder() -> Path:
-    """Where the inventory is kept if no setting says otherwise: the user's folder for state (XDG)."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "lockboard"
+    """Where the inventory is kept if no setting says otherwise: the user's folder for state (XDG).
+
+    Raises:
+        SettingsError: this user has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "lockboard"
+    except RuntimeError:
+        raise SettingsError(
+            "[database] url: is missing, and this user has no home folder to keep a database in: set it to"
+            " sqlite:////path/to/file or to a PostgreSQL URL"
+        ) from None
 
 
 class SettingLine(NamedTuple):

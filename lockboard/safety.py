@@ -392,18 +392,19 @@ def _mounts() -> str:
 
 
 @contextmanager
-def only_server(store_url: str) -> Iterator[None]:
+def only_server(store_url: str) -> Iterator[Sequence[int]]:
     """Keep every other `lockboard serve` from a SQLite database while the block runs.
 
-    By an advisory lock on a file beside it, which the system lets go when this process ends, however it ends.
-    Reading and administering commands do not ask for it. PostgreSQL takes as many as one likes.
+    By an advisory lock on a file beside it, which the system lets go when this process ends, however it ends,
+    and every child that was given the descriptors this yields. Reading and administering commands do not ask
+    for it. PostgreSQL takes as many as one likes.
 
     Raises:
         SettingsError: another one has it, or the file cannot be made.
     """
     file = sqlite_file(store_url)
     if file is None:
-        yield
+        yield ()
         return
     lock = file.with_name(file.name + ".serve.lock")
     try:
@@ -416,12 +417,13 @@ def only_server(store_url: str) -> Iterator[None]:
         except OSError:
             holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
             raise SettingsError(
-                f"database.url: another `lockboard serve` (process {shown(holder, 20)}) works with {file}:"
-                " end that one, or give this one a database of its own"
+                f"database.url: another `lockboard serve` (process {shown(holder, 20)}), or what is left of"
+                f" it, works with {file}: end that one (`fuser {lock}` names its processes), or give this one"
+                " a database of its own"
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
-        yield
+        yield (handle,)
     finally:
         os.close(handle)
 

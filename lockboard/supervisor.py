@@ -81,9 +81,11 @@ def web_command(host: str, port: int, threads: int = THREADS, *, header_size: in
     ]
 
 
-def serve(config: Path, host: str, port: int, *, header_size: int = HEADER_SIZE) -> int:
+def serve(
+    config: Path, host: str, port: int, *, header_size: int = HEADER_SIZE, held: Sequence[int] = ()
+) -> int:
     """Run both until a signal or until one of them ends. Returns 0 after a signal, 1 where a child ended by
-    itself. Whether the settings are safe is for the caller to ask.
+    itself. Whether the settings are safe is for the caller to ask. held: as in `run_together`.
 
     Raises:
         SettingsError: the port is taken.
@@ -93,7 +95,7 @@ def serve(config: Path, host: str, port: int, *, header_size: int = HEADER_SIZE)
         "collect": [sys.executable, "-m", "lockboard", "collect", "--config", str(config)],
         "web": web_command(host, port, header_size=header_size),
     }
-    return run_together(commands, {"LOCKBOARD_CONFIG": str(config.resolve())})
+    return run_together(commands, {"LOCKBOARD_CONFIG": str(config.resolve())}, held)
 
 
 def yield_to_pages() -> None:
@@ -107,15 +109,21 @@ def yield_to_pages() -> None:
         os.nice(NICENESS)
 
 
-def run_together(commands: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> int:
-    """Start every command, by the name it has in the log; end all when told to or when one ends."""
+def run_together(
+    commands: Mapping[str, Sequence[str]], environment: Mapping[str, str], held: Sequence[int] = ()
+) -> int:
+    """Start every command, by the name it has in the log; end all when told to or when one ends.
+
+    held: descriptors that the commands hold as well, so that a lock outlives this process as long as they do:
+    where it is killed, nobody is left to end them.
+    """
     told: SimpleQueue[int] = SimpleQueue()
     with _signals(told):
         children: dict[str, subprocess.Popen[bytes]] = {}
         try:
             for name, command in commands.items():
                 children[name] = subprocess.Popen(
-                    command, env={**os.environ, **environment}, start_new_session=True
+                    command, env={**os.environ, **environment}, start_new_session=True, pass_fds=held
                 )
             while True:
                 try:

@@ -40,6 +40,7 @@ from lockboard.adapters.store import (
 from lockboard.adapters.witness import S3Witness, stdout_witness
 from lockboard.config import BackendSettings, Settings, default_folder
 from lockboard.domain.audit import LOCKBOARD, Audit
+from lockboard.domain.errors import StoreError
 from lockboard.domain.inventory import Board, Inventory
 from lockboard.domain.keys import PROBE_KEY
 from lockboard.domain.model import Backend
@@ -215,10 +216,17 @@ def open_store(settings: Settings) -> tuple[Engine, SqlInventory, SqlBoard]:
     """The inventory's database, brought up to date.
 
     Raises:
+        SettingsError: no setting names a place, and this user has none.
         StoreError: it cannot be opened or migrated.
     """
     if not (settings.database_url or settings.database.url):
-        default_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = default_folder()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the folder {folder} cannot be made ({error.strerror}): set another place in [database] url"
+            ) from None
     engine = open_engine(settings.store_url)
     migrate(engine)
     return engine, SqlInventory(engine), SqlBoard(engine)

@@ -7,10 +7,15 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
@@ -263,6 +268,9 @@ def test_the_key_may_come_from_a_file(estate: Estate) -> None:
         ({"LOCKBOARD_DATABASE_URL": "sqlite:////nowhere/lockboard.db"}, "there is no database at /nowhere/"),
         ({"LOCKBOARD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, "cannot be opened"),
         ({"LOCKBOARD_DATABASE_URL": "mysql://nobody@127.0.0.1/none"}, "mysql is not supported"),
+        ({"LOCKBOARD_DATABASE_URL": "postgresql://kim:hunter2@host:54x/lb"}, "LOCKBOARD_DATABASE_URL"),
+        ({"LOCKBOARD_DATABASE_URL": "postgresql://kim:pa@s:hunter2@host/lb"}, "LOCKBOARD_DATABASE_URL"),
+        ({"LOCKBOARD_DATABASE_URL": "postgresql://kim:pa@hunter2@host/lb"}, "LOCKBOARD_DATABASE_URL"),
     ],
 )
 def test_what_cannot_be_checked_is_exit_status_2_in_one_line(
@@ -274,6 +282,40 @@ def test_what_cannot_be_checked_is_exit_status_2_in_one_line(
     assert line.startswith("lockboard: ")
     assert said in line
     assert KEY not in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "stopped before it had ended"),
+        (EOFError(), "stopped before it had ended"),
+        (ValueError("hunter2"), "nobody expected ended this command: ValueError at "),
+        (PermissionError(13, "Permission denied", "hunter2"), "PermissionError (Permission denied) at "),
+    ],
+)
+def test_a_check_that_was_not_brought_to_its_end_is_exit_status_2_and_never_1(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch, error: BaseException, said: str
+) -> None:
+    monkeypatch.setattr(SqlAudit, "verify", Mock(side_effect=error))
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)  # as in a process that keeps no log
+    result = estate.verify()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "hunter2" not in result.stderr
+
+
+def test_an_answer_that_nobody_reads_is_exit_status_2(estate: Estate) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "lockboard", "audit", "verify", "--config", estate.settings()]
+    environ = {**os.environ, "LOCKBOARD_DATABASE_URL": estate.url, "LOCKBOARD_AUDIT_KEY": KEY}
+    done = subprocess.run(
+        [*command, "--no-record"], env=environ, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert done.returncode == 2
+    assert done.stderr == "lockboard: standard output was closed before all of it was written\n"
 
 
 def test_a_database_without_a_log_is_exit_status_2(tmp_path: Path) -> None:
@@ -378,6 +420,40 @@ def test_a_copy_is_checked_offline_without_credentials(estate: Estate, tmp_path:
     nothing: dict[str, str | None] = dict.fromkeys(name for name in os.environ if name.startswith("AWS_"))
     result = copy.verify("--no-record", "--witness", str(copy.witness), environ=nothing)
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_check_that_is_not_recorded_changes_nothing_of_a_copy_and_needs_no_right_to_write_it(
+    estate: Estate, tmp_path: Path
+) -> None:
+    place = tmp_path / "evidence"
+    place.mkdir()
+    file = place / "lockboard.db"
+    live = sqlite3.connect(make_url(estate.url).database or "")
+    with closing(live) as source, closing(sqlite3.connect(file)) as target:
+        source.backup(target)
+    before = file.read_bytes()
+    file.chmod(0o444)
+    place.chmod(0o555)
+    result = estate.verify("--no-record", environ={"LOCKBOARD_DATABASE_URL": f"sqlite:///{file}"})
+    place.chmod(0o755)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{RECORDS} records are as they were written")
+    assert file.read_bytes() == before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
+    assert list(place.iterdir()) == [file]
+
+
+def test_a_check_that_is_not_recorded_sees_what_is_still_in_the_journal(estate: Estate) -> None:
+    log = estate.log()
+    log.append(an_event(RECORDS + 1))
+    result = estate.verify("--no-record")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{RECORDS + 1} records are as they were written")
+
+
+def test_a_broken_log_is_to_be_checked_as_a_copy_that_is_left_as_it_is(estate: Estate) -> None:
+    estate.change("UPDATE audit SET ticket = 'x' WHERE seq = 2")
+    assert "Check copies with --no-record, which leaves them as they are" in estate.verify().stdout
 
 
 # A witness's bucket

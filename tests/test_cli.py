@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
@@ -177,3 +178,21 @@ def test_serve_refuses_to_show_what_nobody_signs_in_to_beyond_loopback(
     assert result.exit_code == 2
     assert "auth.mode: demo asks nobody to sign in" in result.stderr
     assert "http://" not in result.stderr
+
+
+@pytest.mark.parametrize("environ", [{"XDG_STATE_HOME": "/proc/none"}, {"XDG_STATE_HOME": None, "HOME": ""}])
+def test_a_user_without_a_folder_is_told_to_name_a_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str | None]
+) -> None:
+    if "HOME" in environ:
+        monkeypatch.setattr(
+            Path, "home", Mock(side_effect=RuntimeError("Could not determine home directory."))
+        )
+    config = tmp_path / "lockboard.toml"
+    config.write_text(f'[[backends]]\nname = "only"\nbucket = "acme"\nregion = "{REGION}"\n', "utf-8")
+    result = CliRunner(env={**environ, "LOCKBOARD_DATABASE_URL": None}).invoke(
+        main, ["user", "list", "--config", str(config)]
+    )
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "[database] url" in line

@@ -44,6 +44,8 @@ def test_a_minimal_file_has_sound_defaults(tmp_path: Path) -> None:
         (GOOD + 'colour = "red"', "backends[0].colour", "no such setting"),
         (GOOD + 'stale_after = "soon"', "backends[0].stale_after", '"1h"'),
         (GOOD + "stale_after = 3600", "backends[0].stale_after", "a number and a unit"),
+        (GOOD + 'stale_after = "9999999999d"', "backends[0].stale_after", "longer than 36500d"),
+        (GOOD + 'sweep_every = "36501d"', "backends[0].sweep_every", "longer than 36500d"),
         (GOOD + "include = []", "backends[0].include", "at least one pattern"),
         (GOOD + 'external_id = "abc"', "backends[0]", "without role_arn"),
         (GOOD + "actor_source_identity = true", "backends[0]", "without actor_role_arn"),
@@ -69,6 +71,18 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(
         load(write(tmp_path, text), {})
     assert named in str(caught.value)
     assert said in str(caught.value)
+
+
+def test_what_keys_are_compared_with_keeps_its_spaces(tmp_path: Path) -> None:
+    more = 'prefix = " x"\ninclude = ["* "]\nprotected = ["prod/* "]\nworkspace_key_prefix = "env "\n'
+    more += '[backends.stale_after_by_prefix]\n"x " = "1d"\n'
+    (found,) = load(write(tmp_path, GOOD + more), {}).backends
+    assert (found.prefix, found.include, found.protected) == (" x", ("* ",), ("prod/* ",))
+    assert (found.workspace_key_prefix, list(found.stale_after_by_prefix)) == ("env ", ["x "])
+    auth = AuthSettings.model_validate(
+        {"grants": [{"role": "viewer", "groups": [" ops "], "prefixes": ["prod "]}]}
+    )
+    assert (auth.grants[0].prefixes, auth.grants[0].groups) == (("prod ",), ("ops",))
 
 
 def test_a_complaint_never_repeats_the_value_which_may_be_a_secret_in_the_wrong_place(tmp_path: Path) -> None:
@@ -214,6 +228,8 @@ def test_a_grant_is_for_its_groups_and_its_people_by_name_or_subject(who: Identi
             "postgresql://db/lb?sslmode=verify-full&sslpassword=••••&passfile=••••&user=lb",
         ),
         ("postgresql://db/lb?conninfo=password%3Dhunter2", "postgresql://db/lb?conninfo=••••"),
+        ("postgresql://lb:hunter2@db/lb?sslpassword=hun@ter2", "postgresql://lb:••••@db/lb?sslpassword=••••"),
+        ("postgresql:///lb?sslpassword=hun:@ter2", "postgresql:///lb?sslpassword=••••"),
         ("sqlite:////var/lib/lockboard/lockboard.db", "sqlite:////var/lib/lockboard/lockboard.db"),
     ],
 )

@@ -212,6 +212,20 @@ def test_an_audit_log_of_another_key_is_refused_where_actions_are_on(tmp_path: P
     assert "LOCKBOARD_AUDIT_KEY: the audit log cannot be continued" in said[0]
 
 
+def test_an_audit_log_of_another_key_keeps_nobody_from_the_states_where_actions_are_off(
+    tmp_path: Path,
+) -> None:
+    good = config(tmp_path, DEMO, BACKEND + 's3_endpoint_url = "http://127.0.0.1:9"\n')
+    with serving(good, {}):
+        pass
+    with serving(good, {"LOCKBOARD_AUDIT_KEY": PROXY}) as port:
+        assert asked(port, "/healthz", {}).status == 200
+        export = asked(port, "/audit.csv", {"Sec-Fetch-Site": "same-origin"})
+    assert export.status == 503
+    said = good.with_suffix(".out").read_text("utf-8")
+    assert "the audit log is broken, or its key is another" in said
+
+
 @pytest.mark.postgres
 def test_a_postgresql_that_may_lose_what_it_called_done_is_refused_by_the_setting(tmp_path: Path) -> None:
     with postgresql_server() as server:

@@ -8,12 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from gunicorn.http import errors
 
 from lockboard.domain.errors import SettingsError
+from lockboard.safety import only_server
 from lockboard.supervisor import (
     HEADER_SIZE_OF_ALB,
     require_free,
@@ -30,6 +34,14 @@ import sys
 from lockboard.supervisor import run_together
 command = [sys.executable, "-c", {WAITING_CHILD!r}]
 print("status", run_together({{"one": command, "two": command}}, {{}}), flush=True)
+"""
+KILLED_PARENT = """
+import sys
+from lockboard.safety import only_server
+from lockboard.supervisor import run_together
+child = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
+with only_server("{url}") as held:
+    run_together({{"one": [sys.executable, "-c", child]}}, {{}}, held)
 """
 
 
@@ -70,6 +82,26 @@ def test_a_signal_ends_every_child_and_counts_as_success(number: signal.Signals)
         rest, _ = parent.communicate(timeout=60)
     assert [*said, rest] == ["child\n", "child\n", "status 0\n"]
     assert parent.returncode == 0
+
+
+def test_the_file_stays_taken_while_a_child_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    script = KILLED_PARENT.format(url=url)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    try:
+        with pytest.raises(SettingsError, match="or what is left of it"), only_server(url):
+            raise AssertionError("two at once")
+    finally:
+        os.kill(child, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    free: list[bool] = []
+    while not free:
+        assert time.monotonic() < deadline
+        with suppress(SettingsError), only_server(url):
+            free.append(True)
 
 
 def test_the_web_server_opens_no_control_socket_and_binds_the_address_it_is_given() -> None:

@@ -31,7 +31,9 @@ QUIET = timedelta(minutes=1)
 
 _MAC = re.compile(r"[0-9a-f]{64}")
 _LONGEST_LINE = 100_000
-_WRAPPED = ("log", "message", "MESSAGE", "msg")
+_WRAPPED = ("log", "message", "MESSAGE", "msg", "jsonPayload", "textPayload", "_source")
+_WRAPPINGS = 4
+_BRACES = 16
 _NAME = re.compile(r"\d{20}\.json")
 _READERS = 8
 _REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
@@ -239,16 +241,27 @@ def _code(error: ClientError) -> str:
 
 
 def _head_in(line: str) -> Head | None:
-    start = line.find("{")
-    try:
-        found = json.loads(line[start:]) if start >= 0 else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, Mapping):
+    """From the first brace on that begins an object to the line's end; a prefix may have braces, too."""
+    before = line.find(EVENT)
+    start = -1
+    for _ in range(_BRACES):
+        start = line.find("{", start + 1, before)
+        if start < 0:
+            break
+        try:
+            return _head_of(json.loads(line[start:]))
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _head_of(found: Any, depth: int = _WRAPPINGS) -> Head | None:
+    if isinstance(found, str):
+        return _head_in(found) if EVENT in found else None
+    if not isinstance(found, Mapping) or not depth:
         return None
     if found.get("event") != EVENT:
-        inner = next((found[name] for name in _WRAPPED if isinstance(found.get(name), str)), "")
-        return _head_in(inner) if EVENT in inner else None
+        return next(filter(None, (_head_of(found.get(name), depth - 1) for name in _WRAPPED)), None)
     seq, mac = found.get("seq"), found.get("mac")
     if type(seq) is not int or seq < 1 or not isinstance(mac, str) or not _MAC.fullmatch(mac):
         return None

@@ -70,8 +70,9 @@ _NO_KEY = (
 
 
 _BROKEN = (
-    "Switch actions off. Keep a copy of the database, of its backups and of every witness's lines. Compare"
-    " the records from this one on with the newest backup that verifies, and with CloudTrail."
+    "Switch actions off. Keep a copy of the database, of its backups and of every witness's lines. Check"
+    " copies with --no-record, which leaves them as they are. Compare the records from this one on with the"
+    " newest backup that verifies, and with CloudTrail."
 )
 _BROKEN_AT_ONCE = " The key may be another, too: try the one that the log was made with."
 
@@ -198,7 +199,7 @@ def record_page(desk: Desk, audit: Audit, record: Record, wanted: AskedAudit) ->
     """Everything a record's template prints. wanted: the list that the reader came from."""
     times, entry = desk.times(), record.entry
     attempt = audit.of_action(entry.action_id) if entry.action_id else [record]
-    is_open = entry.kind is Kind.INTENT and len(attempt) == 1
+    is_open = entry.kind is Kind.INTENT and not any(one.entry.kind is Kind.OUTCOME for one in attempt)
     intended = next((one.entry.facts for one in attempt if one.entry.kind is Kind.INTENT), None)
     before = audit.record(record.seq - 1) if record.seq > 1 else None
     newer, older = _beside(audit, record, wanted)
@@ -356,7 +357,7 @@ def export(desk: Desk, form: str) -> Response:
         abort(403, "An export is recorded, so it starts on Lockboard's own page and not on another site's.")
     if request.method == "HEAD":
         return Response(content_type=audit_exports.FORMATS[form])
-    return audit_exports.export(audit, wanted, visitor().actor.person, form)
+    return audit_exports.export(audit, wanted, visitor().actor, form)
 
 
 def _note(audit: Audit, entry: Entry, *, broken: bool) -> None:

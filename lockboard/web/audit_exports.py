@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from flask import Response
 
-from lockboard.domain.audit import UNREADABLE, Audit, Entry, Head, Kind, Person, Record
+from lockboard.domain.access import Actor, Permission
+from lockboard.domain.areas import EVERY_BACKEND, EVERYTHING, Scope
+from lockboard.domain.audit import UNREADABLE, Audit, Entry, Head, Kind, Record
 from lockboard.domain.text import shown, utc
 from lockboard.web.audit_asked import AskedAudit
 from lockboard.web.audit_rows import changes, happened, request_ids, when
@@ -43,7 +45,7 @@ FORMATS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 class Extent(NamedTuple):
     """What an export holds. matches: how many records, None where more match than are counted.  first, last:
     the numbers of the oldest and the newest, 0 where none matches.  head: the end of the chain when it was
-    made.
+    made.  part: the areas whose records the person may read, empty for the whole log.
     """
 
     filter: str
@@ -51,6 +53,18 @@ class Extent(NamedTuple):
     first: int
     last: int
     head: Head | None
+    part: Scope = ()
+
+    @property
+    def part_words(self) -> str:
+        if not self.part:
+            return ""
+        areas = "; ".join(
+            ("every backend" if area.backend == EVERY_BACKEND else shown(area.backend, 80))
+            + (f", keys under {shown(area.prefix, 200)}" if area.prefix else "")
+            for area in self.part
+        )
+        return f"only what this person may read: {areas}"
 
     def facts(self) -> dict[str, object]:
         return {
@@ -60,10 +74,11 @@ class Extent(NamedTuple):
             "last_seq": self.last,
             "head_seq": self.head.seq if self.head else 0,
             "head_mac": self.head.mac if self.head else "",
+            **({"part": [list(area) for area in self.part]} if self.part else {}),
         }
 
 
-def export(audit: Audit, wanted: AskedAudit, person: Person, form: str) -> Response:
+def export(audit: Audit, wanted: AskedAudit, actor: Actor, form: str) -> Response:
     """The file, once the log has taken the record of its being made. form: one of FORMATS.
 
     It ends at the newest match of the moment before, so that neither this record nor what others append
@@ -73,14 +88,16 @@ def export(audit: Audit, wanted: AskedAudit, person: Person, form: str) -> Respo
         AuditError: the log did not take the record.
     """
     wanted = wanted.but()
-    extent = _extent(audit, wanted)
+    scope = actor.rights.scope(Permission.AUDIT)
+    extent = _extent(audit, wanted)._replace(part=() if EVERYTHING in scope else scope)
+    narrowed = ", ".join(filter(None, (extent.part_words, wanted.words())))
     noted = audit.append(
         Entry(
             kind=Kind.EVENT,
             action="export",
-            person=person,
+            person=actor.person,
             message=f"Exported {_counted(extent)} of the audit log as {FORMAT_NAMES[form]}:"
-            f" {wanted.words() or 'not narrowed'}.",
+            f" {narrowed or 'not narrowed'}.",
             facts={"format": form, **extent.facts()},
         )
     )
@@ -138,6 +155,7 @@ def _csv(extent: Extent, records: Iterator[Record], noted: Record) -> Iterator[s
         f"count: {'not counted' if extent.matches is None else extent.matches}",
         f"records {extent.first} to {extent.last}",
         f"chain head: {head}",
+        *([f"part: {extent.part_words}"] if extent.part else []),
     )
     yield csv_line([shown(text) for text in about])
     yield csv_line(COLUMNS)

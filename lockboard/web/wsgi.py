@@ -18,7 +18,7 @@ from lockboard import __version__, logs
 from lockboard.adapters.alb import LoadBalancer, fetcher
 from lockboard.config import Settings, effective, load
 from lockboard.domain.access import Identity, Rights
-from lockboard.domain.audit import Audit
+from lockboard.domain.audit import Audit, AuditError
 from lockboard.domain.errors import SettingsError
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import FRESH, Accounts
@@ -59,7 +59,7 @@ def application(*, limited: bool = True) -> Flask:
 
     Raises:
         SettingsError, StoreError: with the setting's name.
-        AuditError: the audit log does not take records.
+        AuditError: the audit log does not take records, and actions are on.
     """
     logs.configure(sys.stderr, gather=True)
     settings = load(None, os.environ)
@@ -90,12 +90,26 @@ def application(*, limited: bool = True) -> Flask:
         reconcile = acting[1] if acting else None
         chores = _chores(people, acting[0] if acting else None)
         upkeep = Upkeep(audit, reconcile, time.monotonic, __version__, chores)
-        upkeep.start()  # fails here, in words, rather than at the first action
+        _begin(upkeep, acts=settings.actions.enabled)
         over = threading.Event()
         threading.Thread(target=upkeep.run, args=(over.wait, _complain), name="upkeep", daemon=True).start()
     gc.collect()
     gc.freeze()  # what is loaded now stays for ever, so collections need not look at it again for each page
     return app
+
+
+def _begin(upkeep: Upkeep, *, acts: bool) -> None:
+    """Record the start. Where nothing can be changed, a log that takes no record hides no state: what has to
+    be recorded, such as a sign-in or an export, is refused each time.
+    """
+    try:
+        upkeep.start()
+    except AuditError as error:
+        if acts:
+            raise  # here, in words, rather than at the first action
+        _complain(
+            f"the audit log: {error}. Until it takes records nobody can sign in, and nothing is exported"
+        )
 
 
 def _chores(people: People, actions: Actions | None) -> list[Callable[[], object]]:

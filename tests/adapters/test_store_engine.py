@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, inspect, make_url, text
 
-from lockboard.adapters.store import SqlBoard, SqlInventory, migrate, open_engine, open_memory
-from lockboard.adapters.store.engine import reading, writing
+from lockboard.adapters.store import (
+    SqlBoard,
+    SqlInventory,
+    migrate,
+    open_audit_engine,
+    open_engine,
+    open_memory,
+)
+from lockboard.adapters.store.engine import reading, sqlite_file, writing
 from lockboard.adapters.store.migrate import VERSION_TABLE
 from lockboard.adapters.store.schema import metadata
 from lockboard.domain.errors import StoreError
@@ -37,6 +44,11 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     SqlInventory(engine).apply(changes(state_row("a.tfstate")))
     migrate(engine)
     assert SqlBoard(engine).page(Query(view="all")).total == 1
+
+
+def test_what_is_up_to_date_is_opened_while_somebody_writes(engine: Engine, database_url: str) -> None:
+    with writing(engine):
+        migrate(open_engine(database_url))
 
 
 def test_processes_that_start_together_migrate_once(database_url: str) -> None:
@@ -104,6 +116,13 @@ def test_a_sqlite_file_that_others_could_read_is_made_private(tmp_path: Path) ->
     file.touch(mode=0o644)
     open_engine(f"sqlite:///{file}")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_sqlite_url_names_the_same_file_for_the_inventory_and_the_log(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a%20b.db"
+    migrate(open_engine(url))
+    open_audit_engine(url)
+    assert sqlite_file(url) in list(tmp_path.iterdir())
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

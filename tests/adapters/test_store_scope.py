@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text, update
+from sqlalchemy import Connection, Engine, event, text, update
 
 from lockboard.adapters.store import (
     SqlAudit,
@@ -553,6 +553,13 @@ def test_what_is_about_no_backend_is_only_seen_by_who_sees_everything(log: SqlAu
     assert log.page(AuditQuery(scope=())).total == 0
 
 
+def drop_triggers(connection: Connection) -> None:
+    """As somebody who owns the database."""
+    on_postgresql = connection.dialect.name == "postgresql"
+    name = "audit_insert_only ON audit" if on_postgresql else "audit_no_update"
+    connection.execute(text(f"DROP TRIGGER {name}"))
+
+
 @pytest.mark.parametrize(
     "body",
     ['{"x":{},"key":"a/1', '{"facts":{},"key":"a/1\x01', '{"facts":{},"key":"a/1","\u20ac'],
@@ -562,12 +569,23 @@ def test_a_record_that_was_changed_is_shown_in_no_part(engine: Engine, log: SqlA
     note(log, "prod-kr", "a/1")
     note(log, "prod-kr", "a/2")
     with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("DROP TRIGGER audit_insert_only ON audit"))
-        else:
-            connection.execute(text("DROP TRIGGER audit_no_update"))
+        drop_triggers(connection)
         connection.execute(update(audit).where(audit.c.seq == 1).values(body=body))
     scope = (Area("prod-kr", "a/"),)
     assert numbers(log.page(AuditQuery(scope=scope)).records) == [2]
     assert numbers(log.export(AuditQuery(scope=scope))) == [2]
     assert [record.entry.action for record in log.export(AuditQuery())] == ["force_unlock", UNREADABLE]
+
+
+@pytest.mark.parametrize("asked", [AuditQuery(limit=2), AuditQuery(limit=2, after=0)])
+def test_records_that_were_changed_give_their_place_on_a_page_to_others(
+    engine: Engine, log: SqlAudit, asked: AuditQuery
+) -> None:
+    for number in range(1, 10):
+        note(log, "prod-kr", f"a/{number}")
+    with engine.begin() as connection:
+        drop_triggers(connection)
+        changed = audit.c.seq.in_((1, 2, 3, 7, 8, 9))
+        connection.execute(update(audit).where(changed).values(body="other bytes"))
+    found = log.page(replace(asked, scope=(Area("prod-kr"),)))
+    assert numbers(found.records) == ([6, 5] if asked.after is None else [5, 4])

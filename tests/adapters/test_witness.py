@@ -83,6 +83,12 @@ def test_each_record_is_one_line_that_is_read_back() -> None:
         json.dumps({"MESSAGE": line(), "PRIORITY": "6"}),
         json.dumps({"timestamp": 1763640000, "message": line()}),
         "web-1 | " + json.dumps({"msg": line()}),
+        '2026-11-20T12:00:00Z {app="lockboard", pod="web-1"} ' + line(),
+        "[web{1}] {} " + line(),
+        "{" * 5 + line(),
+        json.dumps({"jsonPayload": json.loads(line()), "logName": "stdout"}),
+        json.dumps({"textPayload": line(), "jsonPayload": {}}),
+        json.dumps({"_index": "logs", "_source": {"stream": "stdout", "message": line()}}),
     ],
 )
 def test_a_head_is_found_in_what_collectors_make_of_its_line(wrapped: str) -> None:
@@ -111,6 +117,8 @@ def test_a_head_is_found_in_what_collectors_make_of_its_line(wrapped: str) -> No
         '{"event": "audit_head", "seq": ' + "7" * 5000 + ', "mac": "' + "a" * 64 + '"}',
         '{"audit_head": ' + "[" * 90_000,
         '{"log": ' * 3000 + line(),
+        "{" * 50_000 + line(),
+        '{"log": ' * 300 + line() + "}" * 300,
         line(more="x" * 100_001),
         line().replace("7", "\udcff"),
         "\0" + "\x1b]0;audit_head\x07",

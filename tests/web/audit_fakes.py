@@ -9,6 +9,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
+from lockboard.domain.access import Rights
 from lockboard.domain.audit import (
     GENESIS,
     LOCKBOARD,
@@ -33,7 +34,7 @@ from lockboard.domain.audit import (
 from lockboard.domain.keys import state_id
 from lockboard.domain.ports import Clock
 from lockboard.web.app import Services, build_app
-from tests.web.entrances import always, with_own_forms
+from tests.web.entrances import ALL_RIGHTS, always, with_own_forms
 from tests.web.fake_actions import FakeActions
 from tests.web.fakes import BACKENDS, SETTINGS, FakeBoard, Recheck, Ticking, estate, report
 
@@ -344,14 +345,22 @@ class AuditSite:
     client: FlaskClient
 
 
-def site(made: Callable[[Clock], FakeAudit] = week, *, kept: bool = True, acts: bool = False) -> AuditSite:
+def site(
+    made: Callable[[Clock], FakeAudit] = week,
+    *,
+    kept: bool = True,
+    acts: bool = False,
+    rights: Rights = ALL_RIGHTS,
+) -> AuditSite:
     """Actions are off unless `acts`."""
     clock = Ticking()
     log = made(clock)
-    return AuditSite(log, clock, client_over(log if kept else None, clock, acts=acts))
+    return AuditSite(log, clock, client_over(log if kept else None, clock, acts=acts, rights=rights))
 
 
-def client_over(log: Audit | None, clock: Ticking, *, acts: bool = False) -> FlaskClient:
+def client_over(
+    log: Audit | None, clock: Ticking, *, acts: bool = False, rights: Rights = ALL_RIGHTS
+) -> FlaskClient:
     """The application over any log."""
     board = FakeBoard(estate(), [report(name) for name in BACKENDS])
     services = Services(
@@ -362,7 +371,7 @@ def client_over(log: Audit | None, clock: Ticking, *, acts: bool = False) -> Fla
         clock,
         timedelta(seconds=15),
         "0.1.0",
-        always(KIM.name, KIM.method, clock=clock),
+        always(KIM.name, KIM.method, rights, clock),
         limited=False,
         audit=log,
         actions=FakeActions(board, BACKENDS, log, clock).as_actions() if acts and log else None,

@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 from lockboard.adapters.store import SqlAudit, migrate, open_audit_engine, open_engine
 from lockboard.adapters.store.audit_rows import columns_of
 from lockboard.adapters.store.schema import audit
+from lockboard.domain.access import Area, Grant, Rights, Role
 from lockboard.domain.audit import (
     GENESIS,
     AuditError,
@@ -887,6 +888,16 @@ def test_an_answered_intent_is_not_open() -> None:
     assert "Record 3 2026-11-02 18:00:00 UTC Done Outcome: Force-unlock" in text
 
 
+def test_an_approved_attempt_at_work_says_that_no_outcome_is_there_yet() -> None:
+    intent, outcome = attempt(1, "force_unlock", RDS)
+    asked = replace(intent, kind=Kind.EVENT, action="approval_requested", person=ALEX)
+    found = entries(asked, replace(asked, action="approval_given", person=KIM), intent)
+
+    assert "No outcome is recorded yet" in found.client.get("/audit/3").text
+    found.log.append(outcome)
+    assert "No outcome is recorded yet" not in found.client.get("/audit/3").text
+
+
 def test_a_restore_names_the_version_that_was_written() -> None:
     entry = attempt(1, "restore_version", RDS, facts=RESTORE)[1]
     entry = replace(entry, facts={**entry.facts, "written": {"version_id": "v-new", "etag": "e"}})
@@ -1104,6 +1115,28 @@ def test_an_export_is_recorded_before_its_first_byte(form: str) -> None:
     assert noted.entry.message == (
         f"Exported 5 records of the audit log as {name}: by kim, since 1 Nov 2026."
     )
+
+
+def test_an_export_says_of_which_part_of_the_log_it_is() -> None:
+    rights = Rights((Grant(Role.AUDITOR, Area("prod-kr", "Prod/")), Grant(Role.AUDITOR, Area("dev-kr"))))
+    found = site(rights=rights)
+    first, rows, _ = table(found.client.get("/audit.csv").text)
+
+    assert {(row["backend"], row["key"].partition("/")[0]) for row in rows} == {
+        ("prod-kr", "Prod"),
+        ("dev-kr", "batch"),
+    }
+    assert first[1] == "filter: none"
+    assert first[5] == "part: only what this person may read: dev-kr; prod-kr, keys under Prod/"
+    noted = found.log.records[-1].entry
+    assert noted.message == (
+        "Exported 8 records of the audit log as CSV: only what this person may read: dev-kr; prod-kr, keys"
+        " under Prod/."
+    )
+    assert noted.facts["part"] == [["dev-kr", ""], ["prod-kr", "Prod/"]]
+    about, _, _ = jsonl(found.client.get("/audit.jsonl?person=kim"))
+    assert about["part"] == noted.facts["part"]
+    assert found.log.records[-1].entry.message.endswith("keys under Prod/, by kim.")
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

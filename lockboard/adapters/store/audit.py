@@ -60,6 +60,7 @@ PEOPLE_LIMIT = 200
 
 _ADVISORY_LOCK = 0x61756469  # "audi"; any number does that nothing else in the database uses
 _READ_WAIT_SECONDS = 4.0
+_NEXT_ROWS = 50
 _ONCE = (Kind.INTENT, Kind.OUTCOME)
 
 
@@ -151,8 +152,7 @@ class SqlAudit:
         matches = select(*WHOLE).where(*wanted)
         some = select(audit.c.seq).where(*wanted)
         with self._reading() as connection:
-            found = map(record_of, connection.execute(_slice(matches, query, limit)))
-            records = [record for record in found if visible(record.entry, query.scope)]
+            records = _first(connection, matches, query, limit)
             records.sort(key=lambda record: record.seq, reverse=True)
             newest, oldest = _ends(query, records)
 
@@ -357,13 +357,32 @@ class SqlAudit:
             raise audit_error(error, "did not take the record") from error
 
 
+def _first(connection: Connection, matches: Select[Any], query: AuditQuery, limit: int) -> list[Record]:
+    """So many records of the scope, where there are. A row that only seems to be one of it, for it cannot be
+    read any more, takes nobody's place.
+    """
+    records: list[Record] = []
+    size = limit
+    while True:
+        rows = connection.execute(_slice(matches, query, size)).all()
+        found = map(record_of, rows)
+        records += [record for record in found if visible(record.entry, query.scope)]
+        if len(rows) < size or len(records) >= limit:
+            return records[:limit]
+        query = replace(query, **{"after" if _upward(query) else "before": rows[-1].seq})
+        size = max(limit, _NEXT_ROWS)
+
+
 def _slice(matches: Select[Any], query: AuditQuery, limit: int) -> Select[Any]:
     if query.before is not None:
         matches = matches.where(audit.c.seq < query.before)
     if query.after is not None:
         matches = matches.where(audit.c.seq > query.after)
-    upward = query.after is not None and query.before is None
-    return matches.order_by(audit.c.seq if upward else audit.c.seq.desc()).limit(limit)
+    return matches.order_by(audit.c.seq if _upward(query) else audit.c.seq.desc()).limit(limit)
+
+
+def _upward(query: AuditQuery) -> bool:
+    return query.after is not None and query.before is None
 
 
 def _ends(query: AuditQuery, records: Sequence[Record]) -> tuple[int, int]:

@@ -9,7 +9,12 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, SQLAlchemyError
 
-from lockboard.adapters.store.engine import open_engine, sqlite_engine
+from lockboard.adapters.store.engine import (
+    open_engine,
+    read_only_sqlite_engine,
+    sqlite_engine,
+    sqlite_file,
+)
 from lockboard.domain.audit import AuditError
 from lockboard.domain.errors import StoreError
 from lockboard.domain.text import shown
@@ -33,13 +38,18 @@ _POSTGRESQL = {
 }
 
 
-def open_audit_engine(url: str) -> Engine:
+def open_audit_engine(url: str, *, reads_only: bool = False) -> Engine:
     """The database at `url`, which `migrate` has been over, as the audit log uses it: nothing in it waits for
     more than about 4 s, so that an action is refused in time where a record cannot be written.
 
-    Raises StoreError; also where the SQLite file does not exist, for an empty one would be no audit log.
+    reads_only: nothing is written, and nothing of a SQLite file changed; it need not be writable. Raises
+    StoreError; also where the SQLite file does not exist, for an empty one would be no audit log.
     """
-    _require_file(url)
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        raise StoreError(f"there is no database at {shown(str(file), 1024)}")
+    if file is not None and reads_only:
+        return read_only_sqlite_engine(file, CONNECTIONS, WAIT_MS)
     engine = open_engine(url)
     address = engine.url
     engine.dispose()
@@ -76,12 +86,6 @@ def audit_error(error: SQLAlchemyError | StoreError | sqlite3.Error, doing: str)
 def _words(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return str(cause).partition("\n")[0]  # PostgreSQL's go on with the statement or the row
-
-
-def _require_file(url: str) -> None:
-    scheme, _, path = url.partition(":///")
-    if scheme.startswith("sqlite") and path not in ("", ":memory:") and not Path(path).exists():
-        raise StoreError(f"there is no database at {shown(path, 1024)}")
 
 
 def _hurry_sqlite(raw: Any, _record: object) -> None:

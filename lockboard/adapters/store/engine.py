@@ -50,6 +50,10 @@ _NETWORKED = frozenset(
         *("fuse.rclone", "fuse.gcsfuse", "fuse.blobfuse2", "fuse.juicefs"),
     }
 )
+_UNREADABLE = (
+    "[database] url, or LOCKBOARD_DATABASE_URL, cannot be read: write sqlite:////path/to/file or"
+    " postgresql://user@host/name, and in a password %40 for @, %3A for : and %2F for /"
+)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _BUSY_STATES = frozenset({"55P03", "40001", "40P01"})
 
@@ -84,11 +88,36 @@ def sqlite_engine(url: str | URL, connections: int, *, pool_timeout: float = 30.
     return engine
 
 
+def read_only_sqlite_engine(file: Path, connections: int, wait_ms: int) -> Engine:
+    """An engine that changes nothing of the file, not its mode, and makes no files beside it: it may be
+    evidence, or belong to somebody else.
+    """
+
+    def connect() -> sqlite3.Connection:
+        # Where no journal lies beside it nobody has it open, and SQLite would make one only to read.
+        alone = not file.with_name(f"{file.name}-wal").exists()
+        uri = f"{file.as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+        return sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=wait_ms / 1000)
+
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=wait_ms / 1000,
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", _prepare_to_read)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
 def sqlite_file(url: str) -> Path | None:
     """The file that a database's URL names; None for PostgreSQL and for what no engine is opened for."""
     try:
         address = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return None
     if address.get_backend_name() != "sqlite" or address.database in (None, "", ":memory:"):
         return None
@@ -196,10 +225,10 @@ def _busy(error: DBAPIError) -> bool:
 def _parsed(url: str) -> URL:
     try:
         address = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(
-            "the database's URL cannot be read: sqlite:////path/to/file or postgresql://user@host/name"
-        ) from error
+    except (ArgumentError, ValueError):  # whose words quote part of the password
+        raise StoreError(_UNREADABLE) from None
+    if address.host and "@" in f"{address.host}{address.database}":
+        raise StoreError(_UNREADABLE)  # the rest of a password, which errors would quote as a name
     if address.drivername in ("sqlite", "sqlite+pysqlite"):
         return address
     if address.drivername in ("postgresql", "postgresql+psycopg"):
@@ -248,6 +277,11 @@ def _prepare_sqlite(raw: Any, _record: object) -> None:
         f"cache_size = -{CACHE_KIB}",
     ):
         raw.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_to_read(raw: Any, _record: object) -> None:
+    raw.isolation_level = None
+    raw.execute("PRAGMA trusted_schema = OFF")
 
 
 def _begin_sqlite(connection: Connection) -> None:

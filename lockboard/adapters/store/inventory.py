@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from sys import intern
+from time import sleep
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, delete, insert, select
@@ -18,6 +19,10 @@ from lockboard.domain.inventory import BackendReport, Changes, Known
 
 _KNOWN = select(states.c.id, *(states.c[name] for name in Known._fields))
 _STREAM = 2000
+FORGOTTEN_AT_ONCE = 5000
+"""Rows of a backend without a place in the settings that go in one transaction."""
+_PAUSE_SECONDS = 0.1
+"""As long as SQLite waits at most before it tries again: somebody else comes to write between two parts."""
 
 
 class SqlInventory:
@@ -65,17 +70,26 @@ class SqlInventory:
             return _report(connection, backend)
 
     def forget_backends(self, but: Sequence[str]) -> None:
-        """Drop rows and reports of every backend that is not named."""
+        """Drop rows and reports of every backend that is not named, a part at a time: others write, too."""
         kept = {storable(name) for name in but}
-        with writing(self._engine, much=True) as (connection, generation):
+        with reading(self._engine) as connection:
             named = select(kinds.c.backend).union(select(backends.c.backend))
             forgotten = [name for name in connection.scalars(named) if name not in kept]
+        while forgotten and not self._forget_some(forgotten):
+            sleep(_PAUSE_SECONDS)
+
+    def _forget_some(self, forgotten: Sequence[str]) -> bool:
+        """Whether nothing of these backends is left."""
+        with writing(self._engine, much=True) as (connection, generation):
             writer = Writer(connection, generation, datetime.now(UTC))
+            room = FORGOTTEN_AT_ONCE
             for name in forgotten:
-                writer.drop_backend(name)
-            writer.close(anyway=bool(forgotten))
-            connection.execute(delete(kinds).where(kinds.c.backend.in_(forgotten)))
-            connection.execute(delete(backends).where(backends.c.backend.in_(forgotten)))
+                room -= writer.drop_some(name, room)
+            writer.close(anyway=room > 0)
+            if room > 0:
+                connection.execute(delete(kinds).where(kinds.c.backend.in_(forgotten)))
+                connection.execute(delete(backends).where(backends.c.backend.in_(forgotten)))
+        return room > 0
 
 
 def _known(connection: Connection, query: Select[*tuple[Any, ...]]) -> dict[str, Known]:

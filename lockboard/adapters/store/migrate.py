@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,16 +21,19 @@ _WAIT = "60s"
 
 
 def migrate(engine: Engine) -> None:
-    """Run every migration that has not run, in one transaction.
+    """Run every migration that has not run, in one transaction; where none is left, nobody is waited for.
 
     Two processes may call it at once: the second waits for the first and finds nothing to do. Raises
     StoreError, also where the database was made by a newer version.
     """
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
     try:
+        with engine.connect() as connection:
+            if _is_current(connection, config):
+                return
         with engine.connect().execution_options(**WRITES) as connection, connection.begin():
             _take_turns(connection)
-            config = Config()
-            config.set_main_option("script_location", MIGRATIONS)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except CommandError as error:
@@ -45,6 +50,11 @@ def open_memory() -> Engine:
     engine = sqlite_engine("sqlite://", connections=1)
     migrate(engine)
     return engine
+
+
+def _is_current(connection: Connection, config: Config) -> bool:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return context.get_current_heads() == tuple(ScriptDirectory.from_config(config).get_heads())
 
 
 def _take_turns(connection: Connection) -> None:

@@ -86,10 +86,12 @@ class Writer:
                 self._delete([row.id for row in found])
                 self._delta.subtract(row.kind for row in found)
 
-    def drop_backend(self, backend: str) -> None:
-        """Delete every row of this backend."""
-        ids = select(states.c.id).where(states.c.backend == storable(backend))
-        self.drop(backend, self._connection.scalars(ids).all())
+    def drop_some(self, backend: str, at_most: int) -> int:
+        """Delete rows of this backend; how many it were."""
+        found = select(states.c.id).where(states.c.backend == storable(backend)).limit(at_most)
+        ids = self._connection.scalars(found).all()
+        self.drop(backend, ids)
+        return len(ids)
 
     def close(self, *, anyway: bool = False) -> int:
         """Write counts and generation, and return it: as it was if nothing was written, except `anyway`."""
