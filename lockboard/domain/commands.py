@@ -39,7 +39,12 @@ def commands_of(plan: Plan) -> tuple[Command, ...]:
     if shown(plan.key) != plan.key:
         return ()
     found = [*_releases(plan), *_returns(plan), *_restore(plan), *_digest(plan)]
-    return tuple((label, text) for label, text in found if len(text) <= LONGEST)
+    return tuple((label, text) for label, text in found if len(text) <= LONGEST and _reads_as_it_is(text))
+
+
+def _reads_as_it_is(text: str) -> bool:
+    """Whether nothing in a command from AWS, such as a version ID or a record, makes it read otherwise."""
+    return all(shown(line, len(line)) == line for line in text.split("\n"))
 
 
 def _releases(plan: Plan) -> Iterable[Command]:
@@ -72,8 +77,6 @@ def _delete_lock(plan: Plan, lock: Lock) -> Mapping[str, Any]:
 def _returns(plan: Plan) -> Iterable[Command]:
     for store, record in plan.puts_back:
         if store is LockStore.TFLOCK:
-            if any(shown(line, len(line)) != line for line in record.split("\n")):
-                continue  # it would be read otherwise than it is
             name = plan.key + LOCKFILE_SUFFIX
             put = _s3("put-object", plan, name, "--body=lock.json", "--if-none-match='*'")
             yield (

@@ -137,6 +137,14 @@ def test_no_command_holds_a_record_that_would_be_read_otherwise_than_it_is() -> 
     assert "\u202e" not in found[1]
 
 
+def test_no_command_holds_a_version_id_that_would_be_read_otherwise_than_it_is() -> None:
+    source = Source("x\u200bx", "a" * 32, 900, 1, "one", "yesterday", 3)
+
+    (back,) = commands_of(plan(restores=source))
+
+    assert "--version-id" not in back[1]
+
+
 def test_a_lock_is_put_back_as_it_was_and_only_where_none_stands() -> None:
     both = ((LockStore.TFLOCK, HOSTILE), (LockStore.DYNAMODB, HOSTILE))
 
