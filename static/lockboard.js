@@ -19,7 +19,10 @@
     }
     return parts.filter(Boolean).join(" ");
   };
-  const age = (iso) => (Date.now() - Date.parse(iso)) / 1000;
+  // By the server's clock where this computer's is far from it. A page may be kept for ten seconds.
+  let skew = 0;
+  const heard = (when) => { const by = Date.parse(when) - Date.now(); if (!isNaN(by)) skew = Math.abs(by) < 20000 ? 0 : by; };
+  const age = (iso) => (Date.now() + skew - Date.parse(iso)) / 1000;
   const tell = (e, text) => { if (e.textContent !== text) e.textContent = text; };
   const ages = () => {
     document.querySelectorAll(".ago").forEach((e) => tell(e, span(age(e.dateTime))));
@@ -27,7 +30,7 @@
   };
 
   let dataAt = "", missed = 0, waiting = 0, calmUntil = 0, touched = 0, timer = 0, focused = false, gone = false;
-  const pace = Number(root.dataset.refresh) * 1000;
+  const pace = Number(root.dataset.refresh) * 1000 || 0;
   let paused = !pace || sessionStorage.getItem("paused") === "1";
 
   const clock = () => {
@@ -40,6 +43,7 @@
         time.textContent = zone === "UTC" ? dataAt.slice(11, 19) + " UTC" : new Date(dataAt).toLocaleTimeString("en-GB", { timeZone: root.dataset.zone }) + " " + zone;
       }
     }
+    document.querySelectorAll("[data-checked]").forEach((e) => { if (dataAt > e.dateTime) { e.dateTime = dataAt; e.title = ""; tell(e, span(age(dataAt))); } });
     if (!r || !note) return;
     const old = dataAt && age(dataAt) > Number(r.dataset.old);
     let text = "";
@@ -91,7 +95,7 @@
   const pause = () => {
     const button = at("pause");
     if (!button) return;
-    button.hidden = !at("pulse");
+    button.hidden = !pace || !at("pulse");
     button.setAttribute("aria-pressed", String(paused));
     button.lastElementChild.textContent = paused ? "Resume" : "Pause";
     const use = button.querySelector("use");
@@ -116,6 +120,7 @@
       if (response.status >= 400 && !response.headers.get("Lockboard-Answer") && !response.headers.get("HX-Redirect")) { e.preventDefault(); lost(); }
       return;
     }
+    heard(response.headers.get("Date"));
     const ours = from.id === "pulse" || from.id === "region";
     if (from.id === "region" && response.status === 404) { gone = true; clearTimeout(timer); }
     if (response.status >= 400) { if (ours) missed += 1; else at("said").textContent = `The server answered ${response.status}.`; }
@@ -155,7 +160,7 @@
     const reason = e.target.closest("[data-reason]");
     if (reason) { at("reason").value = reason.dataset.reason; at("said").textContent = `Reason: ${reason.dataset.reason}`; }
     if (e.target.closest("#pill")) refresh();
-    if (e.target.closest("#pause")) { paused = !paused; sessionStorage.setItem("paused", paused ? "1" : "0"); pause(); if (!paused) look(); }
+    if (e.target.closest("#pause")) { paused = !paused || !pace; sessionStorage.setItem("paused", paused ? "1" : "0"); pause(); if (!paused) look(); }
     if (e.target.closest("#my-zone")) { at("zone").value = at("my-zone").dataset.zone; at("zone").focus(); }
     if (!copy) return;
     const text = copy.dataset.copy ?? location.origin + copy.dataset.copyLink;
@@ -182,6 +187,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     const r = region(), button = at("my-zone");
     touched = Date.now();
+    heard(at("clock")?.dataset.now);
     dataAt = r?.dataset.at || at("data-at")?.dateTime || "";
     if (button && [...at("zone").options].some((o) => o.value === mine)) { button.dataset.zone = mine; button.textContent = `Use ${mine}, as this computer`; button.hidden = false; }
     if (!navigator.clipboard) document.querySelectorAll(".copy").forEach((b) => { b.hidden = true; });

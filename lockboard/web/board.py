@@ -31,7 +31,7 @@ from lockboard.web.prefs import preferences
 from lockboard.web.rows import escaped, table_rows
 from lockboard.web.security import HEADERS, NONCE
 from lockboard.web.strip import SHOWN, Strip, strip
-from lockboard.web.times import Times
+from lockboard.web.times import NEVER, Moment, Times
 
 VIEW_TITLES = {
     "attention": "Needs attention",
@@ -70,13 +70,16 @@ class Heading(NamedTuple):
 
 
 class Empty(NamedTuple):
-    """Why there is no row: a heading and a sentence that are true, and a way on."""
+    """Why there is no row: a heading and a sentence that are true, and a way on. when: a moment whose age
+    ends the sentence.
+    """
 
     kind: str
     title: str
     text: str
     url: str = ""
     link: str = ""
+    when: Moment = NEVER
 
 
 def blueprint(desk: Desk) -> Blueprint:
@@ -113,10 +116,10 @@ def blueprint(desk: Desk) -> Blueprint:
     def pulse() -> Response:
         snapshot = desk.watch.snapshot()
         # Read by hand: most requests of a day are this one, and most of its time would be the parsing.
-        seen = request.environ.get("QUERY_STRING", "").rpartition("rev=")[2].partition("&")[0]
-        return _pulse(
-            desk, snapshot, int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 16 else -1
-        )
+        query = request.environ.get("QUERY_STRING", "")
+        said = query.rpartition("rev=")[2].partition("&")[0]
+        seen = int(said) if said.isascii() and said.isdecimal() and len(said) < 16 else -1
+        return (_pulse_of_key if "state=" in query else _pulse)(desk, snapshot, seen)
 
     @pages.get("/states.csv")
     def states_csv() -> Response:
@@ -278,10 +281,15 @@ def _pager(wanted: Asked, page: Page) -> dict[str, object]:
     return {
         "first": first,
         "last": first + count - 1,
-        "total": f"more than {page.total:,}" if page.capped else f"{page.total:,}",
+        "total": _total(page),
         "previous": wanted.but(after=page.previous, start=last_start).url() if page.previous else "",
         "next": wanted.but(after=page.next, start=first + count).url() if page.next else "",
     }
+
+
+def _total(page: Page) -> str:
+    """How many match, as far as they were counted."""
+    return f"more than {page.total:,}" if page.capped else f"{page.total:,}"
 
 
 def _strip(desk: Desk, times: Times, snapshot: Snapshot) -> Strip | None:
@@ -289,7 +297,7 @@ def _strip(desk: Desk, times: Times, snapshot: Snapshot) -> Strip | None:
     key = (snapshot.stamp, int(times.now.timestamp()) // 60)
     kept = desk.room.strips.get(key)
     if kept is None:
-        held = desk.board.held(SHOWN)
+        held = desk.board.held(SHOWN + 1)  # one more tells whether these are all
 
         def limit_of(row: ListRow) -> timedelta | None:
             backend = desk.backends.get(row.backend)
@@ -335,9 +343,9 @@ def _empty(desk: Desk, wanted: Asked, total: int, health: Health, times: Times) 
 def _no_match(desk: Desk, wanted: Asked, times: Times) -> Empty:
     if wanted.view != "all":
         everywhere = wanted.but(view="all")
-        others = desk.board.page(everywhere.query(times.now)).total
-        if others:
-            what = "1 key matches" if others == 1 else f"{others:,} keys match"
+        others = desk.board.page(everywhere.query(times.now))
+        if others.total:
+            what = "1 key matches" if others.total == 1 else f"{_total(others)} keys match"
             return Empty(
                 "match",
                 f"Nothing under “{VIEW_TITLES[wanted.view]}” matches",
@@ -355,13 +363,11 @@ def _no_match(desk: Desk, wanted: Asked, times: Times) -> Empty:
 
 
 def _nothing_here(view: str, total: int, health: Health) -> Empty:
-    checked = (
-        f"All {total:,} keys checked {health.data.age} ago."
-        if total
-        else "The configured buckets hold no state keys."
-    )
+    checked, when = "The configured buckets hold no state keys.", NEVER
+    if total:
+        checked, when = f"All {total:,} keys checked", health.data
     if not health.well:
-        checked = "But not every backend could be read lately: see the notice above."
+        checked, when = "But not every backend could be read lately: see the notice above.", NEVER
     titles = {
         "attention": "Nothing needs attention" if health.well else "Nothing that is known needs attention",
         "locked": "No lock is held",
@@ -377,6 +383,7 @@ def _nothing_here(view: str, total: int, health: Health) -> Empty:
         checked,
         "/states?view=all" if total else "/help",
         "Show all keys" if total else "Help",
+        when,
     )
 
 
@@ -384,15 +391,23 @@ def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
     """204 while the page shows what there is; else how many of its rows changed, by an event."""
     if seen == snapshot.generation:
         return _with_age(snapshot, Response(status=204))
-    state_id = request.args.get("state", "")
-    if state_id:
-        changed = int(fingerprint_of(desk.board.state(state_id)) != request.args.get("seen", ""))
-        if not changed:
-            return _with_age(snapshot, Response(status=204))
-    else:
-        changed = desk.board.changed_since(seen, asked(request.args).but().query(desk.clock()))
+    changed = desk.board.changed_since(seen, asked(request.args).but().query(desk.clock()))
+    return _with_age(snapshot, _news(desk, snapshot, changed))
+
+
+def _pulse_of_key(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
+    """The same for the page of one key, with the age of the data of its own backend."""
+    own = snapshot.of(request.args.get("backend", ""))
+    if seen != snapshot.generation:
+        row = desk.board.state(request.args.get("state", ""))
+        if fingerprint_of(row, own) != request.args.get("seen", ""):
+            return _with_age(own, _news(desk, snapshot, 1))
+    return _with_age(own, Response(status=204))
+
+
+def _news(desk: Desk, snapshot: Snapshot, changed: int) -> Response:
     news = {"rows": changed, "attention": desk.counted(snapshot)[0].get("attention", 0)}
-    return _with_age(snapshot, Response(status=200, headers={"HX-Trigger": json.dumps({"lb:changed": news})}))
+    return Response(status=200, headers={"HX-Trigger": json.dumps({"lb:changed": news})})
 
 
 def _with_age(snapshot: Snapshot, answer: Response) -> Response:
@@ -401,11 +416,14 @@ def _with_age(snapshot: Snapshot, answer: Response) -> Response:
     return answer
 
 
-def fingerprint_of(row: StateRow | None) -> str:
-    """What a page about one key shows, in a word: equal means there is nothing new to show."""
+def fingerprint_of(row: StateRow | None, own: Snapshot) -> str:
+    """What a page about one key shows, in a word: equal means there is nothing new to show. own: of its
+    backend.
+    """
     if row is None:
         return ""
-    seen = (row.fingerprint, row.content, row.lock, row.terraform, row.document.get("rechecked_at"))
+    well = [report.complete and not report.error for report in own.reports]
+    seen = (row.fingerprint, row.content, row.lock, row.terraform, row.document.get("rechecked_at"), well)
     return f"{crc32(repr(seen).encode('utf-8', 'replace')):x}"
 
 

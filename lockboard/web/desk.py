@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -20,7 +20,7 @@ from lockboard.domain.audit import Audit
 from lockboard.domain.inventory import BackendReport, Board, StateRow
 from lockboard.domain.model import Backend, Policy
 from lockboard.domain.ports import Clock
-from lockboard.domain.text import shown
+from lockboard.domain.text import shown, utc
 from lockboard.services.actions import Actions
 from lockboard.services.audit_within import audit_within
 from lockboard.web.access import known_visitor
@@ -51,12 +51,14 @@ class SettingLine(NamedTuple):
 class Health(NamedTuple):
     """What is to be said of the data's age on every page, and of the clock.
 
+    now: when this is said, for a browser whose clock is wrong.
     data: the oldest data among the backends that are read well (of all, where none is).
     unread: reports of backends whose last refresh failed, with when their rows were last true.
     waiting: backends that were never read.  old: the data is older than it should be.
     skewed: backends whose answers show our clock to be wrong, so that none of their locks is called stale.
     """
 
+    now: str
     data: Moment
     unread: Sequence[tuple[BackendReport, Moment]]
     waiting: Sequence[str]
@@ -173,16 +175,19 @@ class Desk:
             room.tallies[snapshot.stamp] = found
         return found
 
-    def health(self, snapshot: Snapshot, times: Times) -> Health:
-        """What to say of the data's age, as seen at the times' `now`."""
+    def health(self, snapshot: Snapshot, times: Times, backends: Collection[str] | None = None) -> Health:
+        """What to say of the data's age, as seen at the times' `now`. backends: all of the visitor's, unless
+        the snapshot is of fewer.
+        """
         unread = [report for report in snapshot.reports if report.error or not report.complete]
         seen = {report.backend for report in snapshot.reports if report.data_at or report.error}
         return Health(
+            now=utc(times.now),
             data=times.moment(snapshot.data_at),
             unread=[
                 (report, times.moment(report.data_at)) for report in unread if report.error or report.data_at
             ],
-            waiting=[name for name in self.backends if name not in seen],
+            waiting=[name for name in backends or self.backends if name not in seen],
             old=snapshot.data_at is not None and times.now - snapshot.data_at > self.old_after,
             skewed=[
                 report.backend

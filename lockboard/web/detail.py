@@ -72,8 +72,8 @@ def _page(desk: Desk, row: StateRow, wanted: Asked, error: ReadError | None = No
 def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
     """Everything the page prints. A part that the document lacks is not known; it never counts as well."""
     snapshot, times, doc = desk.watch.snapshot(), desk.times(), row.document
-    health = desk.health(snapshot, times)
-    report = next((r for r in snapshot.reports if r.backend == row.backend), None)
+    own = snapshot.of(row.backend)
+    health = desk.health(own, times, (row.backend,))
     before, after = neighbours(desk.board, row.id, wanted, times)
     attention = desk.counted(snapshot)[0].get("attention", 0)
     facts = key_facts(desk, row, times)
@@ -86,7 +86,7 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
         "icon": favicon(attention),
         "attention": attention,
         "snapshot": snapshot,
-        "seen": fingerprint_of(row),
+        "seen": fingerprint_of(row, own),
         "health": health,
         "old_after": int(desk.old_after.total_seconds()),
         "canonical": wanted.but().url(f"/s/{row.id}"),
@@ -111,8 +111,8 @@ def detail_page(desk: Desk, row: StateRow, wanted: Asked) -> dict[str, object]:
         "timeline": _timeline(desk, row, times),
         "audited": audit_lines(desk, row, times),
         "settles": times.of(doc.get("settles_at")),
-        "checked": _checked(doc, report.data_at if report else None, times),
-        "late": next((moment for r, moment in health.unread if r.backend == row.backend), None),
+        "checked": _checked(doc, own.data_at, times),
+        "late": next((moment for _, moment in health.unread), None),
         "known_backend": row.backend in desk.backends,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from flask import Flask, Response, request
+from markupsafe import escape
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from lockboard.domain.audit import AuditError
@@ -13,6 +14,7 @@ from lockboard.services.actions import Halted
 from lockboard.web.access import began_to_act
 from lockboard.web.asked import BadQuery
 from lockboard.web.desk import answer, favicon, render, wants_fragment
+from lockboard.web.overload import ABOVE_THE_FORM, oops
 
 _WORDS = {
     400: (
@@ -125,6 +127,15 @@ def _later(made: Response) -> Response:
     return made
 
 
+def _above_the_form(code: int, title: str, text: str) -> Response:
+    """A form of htmx is told that it was refused. Where an action had begun it is told nothing: the page then
+    says itself that it may or may not have happened.
+    """
+    made = Response(oops(escape(title), escape(text)), code, content_type="text/html; charset=utf-8")
+    made.headers.extend(ABOVE_THE_FORM)
+    return made
+
+
 def _answer(code: int, said: str, words_of: tuple[str, str] | None = None) -> Response:
     title, words = words_of or _WORDS.get(
         code, (f"The request failed ({code})", "It cannot be answered as it is.")
@@ -134,6 +145,8 @@ def _answer(code: int, said: str, words_of: tuple[str, str] | None = None) -> Re
             json.dumps({"error": said or title, "status": code}) + "\n", code, content_type="application/json"
         )
     if wants_fragment():
+        if request.method == "POST" and not began_to_act():
+            return _above_the_form(code, title, said or words)
         return Response(status=code)
     return answer(
         render(

@@ -156,10 +156,12 @@ def _relation(row: StateRow, digest: Entry) -> str:
 
 
 def versions_of(doc: Entry, times: Times) -> list[dict[str, Any]]:
-    """Every version, newest first. strange: its lineage is not that of most.  name: its ID, fit to show."""
+    """Every version, newest first. strange: its lineage is not that of the newest state there is, which is
+    what a plan to restore asks, too.  name: its ID, fit to show.
+    """
     found = [whole(entry, _VERSION) for entry in entries(doc, "versions")]
-    lineages = [version["lineage"] for version in found if version["lineage"]]
-    usual = max(set(lineages), key=lineages.count) if lineages else None
+    newest_first = (whole(doc.get("object"), _OBJECT), *found)
+    usual = next((state["lineage"] for state in newest_first if state["lineage"]), None)
     return [
         {
             **version,

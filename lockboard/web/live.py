@@ -47,6 +47,11 @@ class Snapshot(NamedTuple):
     data_at: datetime | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
+    def of(self, backend: str) -> Snapshot:
+        """What was said of one backend: what a page about one of its keys tells, whatever the others are."""
+        reports = [report for report in self.reports if report.backend == backend]
+        return _snapshot(self.stamp, self.generation, reports)
+
 
 class Watch:
     """The store's generation and reports, read at most every half second."""

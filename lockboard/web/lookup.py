@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from urllib.parse import quote_plus
 
 from flask import Blueprint, Response, request
@@ -14,6 +15,9 @@ from lockboard.domain.text import shown
 from lockboard.services.find import Finding, candidates, understand
 from lockboard.web.desk import Desk, answer, favicon, render, see_other
 from lockboard.web.rows import lines
+
+SHOWN = 20
+"""Rows of the find page."""
 
 LONGEST_PASTE = 65_536
 """Characters of a paste that are looked at; a message of Terraform has 4,000, the log around it more."""
@@ -67,14 +71,16 @@ def _named(args: dict[str, str]) -> Finding:
 
 
 def search(desk: Desk, finding: Finding) -> Sequence[ListRow]:
-    """The rows a finding means: by address, else by an exact value, else by a part of a name."""
-    board = desk.board
+    """The rows a finding means: by address, else by an exact value, else by a part of a name. One more than
+    are shown tells that these are not all.
+    """
+    find = partial(desk.board.find, limit=SHOWN + 1)
     ids = candidates(finding, list(desk.backends.values()))
-    if ids and (rows := board.find(ids=ids)):
+    if ids and (rows := find(ids=ids)):
         return rows
-    if finding.exact and (rows := board.find(exact=shown(finding.exact))):
+    if finding.exact and (rows := find(exact=shown(finding.exact))):
         return rows
-    return board.find(fragment=shown(finding.words)) if finding.words else ()
+    return find(fragment=shown(finding.words)) if finding.words else ()
 
 
 def _found(desk: Desk, finding: Finding, text: str, none_found: int) -> Response:
@@ -94,8 +100,11 @@ def _found(desk: Desk, finding: Finding, text: str, none_found: int) -> Response
         old_after=int(desk.old_after.total_seconds()),
         text=text if none_found == 200 else "",
         asked_for=_understood(finding),
+        more=len(rows) > SHOWN,
         rows=lines(
-            rows, times, {report.backend: moment.short for report, moment in health.unread if moment.iso}
+            rows[:SHOWN],
+            times,
+            {report.backend: moment.short for report, moment in health.unread if moment.iso},
         ),
         zone=times.zone_name,
         searched=not finding.nothing or bool(text.strip()),

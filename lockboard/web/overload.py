@@ -43,7 +43,7 @@ _PAGE = (
 
 
 def oops(heading: str, text: str) -> str:
-    """What is put there; both are ours."""
+    """What is put there, of words that are ours or escaped."""
     return (
         '<div id="oops" class="notice notice-attention" role="alert" tabindex="-1">'
         f"<p><strong>{heading}.</strong> {text}</p></div>\n"

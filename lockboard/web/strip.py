@@ -51,13 +51,16 @@ class Limit(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """ticks: one padlock for each lock.  heaps: how many are not drawn above each full column."""
+    """ticks: one padlock for each lock.  heaps: how many are not drawn above each full column.  only: how
+    many locks these are, where there are more; else 0.
+    """
 
     ticks: Markup
     heaps: Sequence[Scale]
     scale: Sequence[Scale]
     limit: Limit | None
     oldest: str
+    only: int
 
 
 def strip(
@@ -85,6 +88,7 @@ def strip(
         scale=[Scale(_per_cent(position(seconds)), text, _anchor(seconds)) for seconds, text in _AXIS],
         limit=_limit(limits) if limits else None,
         oldest=age_words(now - (held[0].locked_since or now)) if held else "",
+        only=SHOWN if len(held) > SHOWN else 0,
     )
 
 

@@ -47,6 +47,7 @@ def lab(estate_lab: Lab) -> Lab:
     """The dashboard over every status, as it was at first."""
     estate_lab.restore()
     estate_lab.gate.asked.clear()
+    estate_lab.gate.date = None
     return estate_lab
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 from flask import Flask
 from sqlalchemy import inspect, text
-from werkzeug.serving import make_server
+from werkzeug.http import http_date
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from lockboard.adapters.store import SqlBoard, SqlInventory, migrate, open_engine
 from lockboard.domain.audit import Audit
@@ -77,12 +78,17 @@ Rule = Callable[[Asked], bool]
 
 
 class Gate:
-    """WSGI middleware before the application: counts requests; fails, holds or cuts what it is told to."""
+    """WSGI middleware before the application: counts requests; fails, holds or cuts what it is told to.
+
+    date: the server's time, as every answer tells it; no time by default, because tests move the clock of the
+    page alone.
+    """
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
         self._rules: list[tuple[Rule, int | Held | None]] = []
         self.asked: list[Asked] = []
+        self.date: datetime | None = None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         asked = Asked(
@@ -160,9 +166,14 @@ class Served:
     """An application on a port of its own, behind a gate."""
 
     def __init__(self, app: Flask) -> None:
-        self.gate = Gate(app.wsgi_app)
+        self.gate = gate = Gate(app.wsgi_app)
+
+        class Handler(WSGIRequestHandler):
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return http_date(gate.date) if gate.date else ""
+
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-        self._server = make_server("127.0.0.1", 0, self.gate, threaded=True)
+        self._server = make_server("127.0.0.1", 0, self.gate, threaded=True, request_handler=Handler)
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -128,6 +128,19 @@ def test_filters_add_up_and_back_and_forward_walk_through_them(lab: Lab, visits:
     assert shown_ids(page) == found
 
 
+def test_reload_reloads_what_the_address_says_by_now(lab: Lab, visits: Visits) -> None:
+    page = visits(f"{lab.url}/states?view=attention")
+    page.locator(".tabs").get_by_role("link", name="Locked").click()
+    expect(page).to_have_url(f"{lab.url}/states?view=locked")
+    found = shown_ids(page)
+    stays(page)
+    with page.expect_event("load"):
+        page.get_by_role("link", name="Reload").click()
+    expect(page).to_have_url(f"{lab.url}/states?view=locked")
+    assert not stayed(page)
+    assert shown_ids(page) == found
+
+
 def test_a_chip_takes_its_filter_away(lab: Lab, visits: Visits) -> None:
     page = visits(f"{lab.url}/states?view=all&backend=dev-kr&q=terraform")
     page.get_by_role("link", name="Remove the filter: “terraform”").click()

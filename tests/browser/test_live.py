@@ -235,6 +235,49 @@ def test_the_age_of_the_data_goes_on_and_starts_anew_with_a_refresh(lab: Lab, vi
     assert not any(map(refresh, lab.gate.asked)), "a refresh that found nothing moves the clock, not the rows"
 
 
+def test_when_a_key_was_checked_starts_anew_with_a_refresh(lab: Lab, visits: Visits) -> None:
+    page = opened(lab, visits, f"/s/{STALE.id}")
+    checked = page.locator(".checked time")
+    expect(checked).to_have_text("1 min")
+    lab.clock.now = NOW + timedelta(minutes=1)
+    lab.look_again()
+    look(page, lab)
+    expect(checked).to_have_text("10 s")
+    assert not any(map(refresh, lab.gate.asked))
+
+
+def test_the_page_of_a_key_learns_that_its_backend_cannot_be_read(lab: Lab, visits: Visits) -> None:
+    page = opened(lab, visits, f"/s/{STALE.id}")
+    lab.report(report(STALE.backend, complete=False, error="access denied to the bucket"))
+    look(page, lab)
+    expect(page.get_by_text(f"{STALE.backend} could not be read lately.")).to_be_visible()
+    expect(page.locator("#lamp")).to_have_class("lamp lost")
+    jump(page, 300)
+    expect(page.locator("#data-age")).to_have_text("6 min")
+    expect(page.locator("#stale")).to_be_hidden()
+
+
+def test_ages_are_right_on_a_computer_whose_clock_is_not(lab: Lab, visits: Visits) -> None:
+    page = visits()
+    page.clock.fast_forward(360_000)
+    page.goto(f"{lab.url}/states?view=all")
+    expect(row(page, BUSY).locator(".c-held time")).to_have_text("9 min")
+    expect(page.locator("#stale")).to_be_hidden()
+
+
+def test_a_clock_that_goes_wrong_while_the_page_is_open_is_noticed_at_the_next_look(
+    lab: Lab, visits: Visits
+) -> None:
+    page = opened(lab, visits)
+    jump(page, 360)
+    expect(page.locator("#stale")).to_contain_text("This data is 7 min old")
+    lab.gate.date = NOW + timedelta(minutes=1)
+    look(page, lab)
+    expect(page.locator("#stale")).to_be_hidden()
+    pass_by(page, 1)
+    expect(row(page, BUSY).locator(".c-held time")).to_have_text("10 min")
+
+
 def test_ages_in_the_list_go_on(lab: Lab, visits: Visits) -> None:
     page = opened(lab, visits)
     age = row(page, BUSY).locator(".c-held time")
@@ -402,7 +445,8 @@ def test_no_look_at_all_where_the_preferences_say_never(lab: Lab, visits: Visits
     expect(page.get_by_text("Saved.")).to_be_visible()
     page.goto(f"{lab.url}/states?view=all")
     pass_by(page, 120)
-    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    expect(page.locator("#data-age")).to_have_text("2 min")
+    expect(page.locator("#pause")).to_be_hidden()
     assert lab.gate.live() == 0
 
 

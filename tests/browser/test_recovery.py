@@ -399,6 +399,23 @@ def test_a_failure_of_ours_is_told_above_the_form_which_stays(
     expect(told(page)).to_contain_text("done")
 
 
+def test_a_form_of_another_sign_in_is_told_to_be_refused_and_not_to_be_lost(
+    opens: Opens, visits: Visits
+) -> None:
+    lab = opens(STALE)
+    page = visits(f"{lab.url}/s/{STALE.id}/unlock")
+    visits.complaints.expected = {403}
+    reason(page).fill(WHY)
+    page.locator("#deed [name=csrf]").evaluate("(field) => { field.value = 'of another sign-in' }")
+    button(page).click()
+    notice = page.locator("#oops")
+    expect(notice).to_contain_text("This form is of another sign-in")
+    expect(page.locator("#lost")).to_be_hidden()
+    expect(reason(page)).to_have_value(WHY)
+    expect(button(page)).to_be_enabled()
+    assert records(lab) == []
+
+
 def test_what_an_earlier_attempt_said_is_gone_once_the_form_is_sent_again(
     opens: Opens, visits: Visits
 ) -> None:

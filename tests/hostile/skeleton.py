@@ -35,6 +35,7 @@ _WORDS = frozenset(
         "data-at",
         "data-rev",
         "data-here",
+        "data-now",
         "nonce",
     )
 ) | {"hx-nonce", "data-attention", "data-reason", "data-old"}

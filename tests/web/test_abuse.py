@@ -58,10 +58,12 @@ def test_people_are_told_that_it_was_too_much_text(client: FlaskClient) -> None:
     assert "64 KiB" in page.text
 
 
-def test_a_piece_of_a_page_is_refused_without_a_body(client: FlaskClient) -> None:
+def test_a_form_of_htmx_is_refused_in_words_above_it(client: FlaskClient) -> None:
     partial = {"HX-Request": "true", "HX-Request-Type": "partial"}
     answer = find(client, b"q=" + b"a" * LARGEST_REQUEST, more=partial)
-    assert (answer.status_code, answer.data) == (413, b"")
+    assert (answer.status_code, answer.headers["HX-Retarget"]) == (413, "#oops")
+    assert "This is too much text." in answer.text
+    assert "<html" not in answer.text
 
 
 @pytest.mark.parametrize("kind", [FORM, "multipart/form-data; boundary=x"])

@@ -216,3 +216,44 @@ def test_words_on_the_page_lead_to_their_help() -> None:
 
     assert anchors == ["digest_behind", "crashed_mid_write", "terraform-blocked"]
     assert all(f'id="{anchor}"' in help_page for anchor in anchors)
+
+
+def strange(site: Web, key: str) -> list[tuple[str, bool]]:
+    """Each version's name and whether it is called another lineage's."""
+    table = page(site, key).partition("<h2>Versions")[2]
+    rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)[1:]
+    return [(re.findall(r"<code>([^<]+)</code>", found)[0], "another lineage" in found) for found in rows]
+
+
+def with_lineages(current: str | None, *lineages: str) -> Web:
+    row = next(row for row in estate() if row.key == "cdn/edge.tfstate")
+    document = dict(row.document)
+    if current is not None:
+        document["object"] = {"exists": True, "lineage": current}
+    else:
+        document["object"] = {"exists": False}
+    document["versions"] = [{"version_id": f"v{n}", "lineage": name} for n, name in enumerate(lineages)]
+    return web([replace(row, document=document)])
+
+
+def test_another_lineage_is_one_that_is_not_the_current_object_s_however_many_have_it() -> None:
+    site = with_lineages("new", "new", "old", "old", "old")
+
+    assert [odd for _, odd in strange(site, "cdn/edge.tfstate")] == [False, True, True, True]
+
+
+def test_without_a_current_lineage_the_usual_one_is_that_of_the_newest_version_that_has_one() -> None:
+    for current in (None, ""):
+        site = with_lineages(current, "", "new", "old", "old")
+
+        assert [odd for _, odd in strange(site, "cdn/edge.tfstate")] == [False, False, True, True]
+
+
+def test_a_reload_keeps_the_address_and_after_a_failed_recheck_leads_to_the_page_itself() -> None:
+    site = web()
+    row = named(site, "app.tfstate")
+    site.recheck.error = Unreachable("s3:GetObject", "ConnectTimeout", "")  # type: ignore[assignment]
+    failed = site.client.post(f"/s/{row.id}/recheck", headers=OWN).text
+
+    assert 'class="ghost reload" href=""' in page(site, "app.tfstate", "?view=all&done=3")
+    assert f'class="ghost reload" href="/s/{row.id}' in failed

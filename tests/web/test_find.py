@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lockboard.domain.keys import state_id
-from tests.web.fakes import UUID, web
+from tests.web.fakes import UUID, estate, web
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 APP = state_id("prod-kr", "app.tfstate")
@@ -47,6 +49,19 @@ def test_a_paste_that_means_several_states_lists_them_worst_first() -> None:
 
     assert "2 states match" in text
     assert text.count('class="key"') == 2
+
+
+def test_more_than_are_shown_are_not_counted_but_can_all_be_searched() -> None:
+    row = next(iter(estate()))
+    rows = [replace(row, id=f"{n:016x}", key=f"team{n}/x.tfstate", search=f"team{n}/x") for n in range(21)]
+    more = web(rows).client.get("/find?q=team").text
+    exactly = web(rows[:20]).client.get("/find?q=team").text
+
+    assert "More than 20 states match. These are the first 20, the most likely first." in more
+    assert 'href="/states?view=all&amp;q=team"' in more
+    assert more.count('class="key"') == 20
+    assert "20 states match. The most likely is the first." in exactly
+    assert "/states?view=all&amp;q=team" not in exactly
 
 
 def test_a_lock_id_that_several_locks_share_lists_them() -> None:

@@ -168,6 +168,15 @@ def test_when_nothing_needs_attention_the_page_says_how_much_was_checked_and_whe
     assert "Nothing needs attention All 8 keys checked 8 s ago." in text
 
 
+def test_the_age_of_that_check_goes_on_and_starts_anew_with_each() -> None:
+    text = web(CALM).client.get("/states").text
+
+    assert (
+        'All 8 keys checked <time class="ago" data-checked datetime="2026-11-20T17:59:52Z">8 s</time> ago.'
+        in text
+    )
+
+
 def test_nothing_is_called_calm_while_a_backend_cannot_be_read() -> None:
     failed = report(
         "prod-kr", complete=False, error="s3:ListBucket: AccessDenied", data_at=NOW - timedelta(hours=3)
@@ -183,6 +192,18 @@ def test_no_match_says_so_and_how_many_there_are_elsewhere() -> None:
     text = visible(web().client.get("/states?q=vpc").text)
 
     assert "Nothing under “Needs attention” matches Among all keys, 2 keys match." in text
+
+
+def test_no_match_claims_no_more_than_was_counted_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = web()
+    whole = site.board.page
+    monkeypatch.setattr(
+        site.board,
+        "page",
+        lambda query: replace(found, total=1000, capped=True) if (found := whole(query)).rows else found,
+    )
+
+    assert "Among all keys, more than 1,000 keys match." in visible(site.client.get("/states?q=vpc").text)
 
 
 def test_a_backend_that_could_not_be_read_is_named_with_the_permission_and_its_rows_with_their_age() -> None:
@@ -230,6 +251,17 @@ def test_the_strip_shows_each_lock_once_with_its_age() -> None:
     assert text.count('tabindex="-1"><title>') == len(held)
     assert "batch/remote: held for 4 d 3 h, apply, ubuntu@ip-172-31-2-133</title>" in text
     assert "stale limit 1 h" in text
+
+
+def test_a_strip_that_does_not_hold_every_lock_says_which_it_shows() -> None:
+    held = next(row for row in estate() if row.locked_since is not None)
+    rows = [replace(held, id=f"{n:016x}", key=f"k{n:03}") for n in range(201)]
+    many, all_of_them = (visible(web(some).client.get("/states").text) for some in (rows, rows[:200]))
+
+    assert "the picture shows the 200 held longest." in many
+    assert "How long each of the 200 locks held longest has been held" in many
+    assert "the picture shows" not in all_of_them
+    assert "How long each lock has been held" in all_of_them
 
 
 def test_times_are_written_in_the_zone_asked_for() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import html
 import json
+import re
 from dataclasses import replace
+from datetime import timedelta
 
-from lockboard.domain.inventory import StateRow
-from tests.web.fakes import Web, report, web
+from lockboard.domain.inventory import BackendReport, StateRow
+from tests.web.fakes import NOW, Web, report, web
 
 PARTIAL = {"HX-Request-Type": "partial"}
 
@@ -174,3 +177,59 @@ def test_a_failing_store_is_told_to_htmx_without_a_page() -> None:
 
     assert answer.status_code == 503
     assert answer.data == b""
+
+
+LATER = NOW + timedelta(minutes=20)
+
+
+def pulse_of(text: str) -> str:
+    """The address that an open page asks for news, with what it has seen."""
+    url, seen = re.findall(r'data-(?:pulse|rev)="([^"]+)"', text)[::-1]
+    return f"{html.unescape(url)}&rev={seen}"
+
+
+def refreshed(name: str, **changes: object) -> BackendReport:
+    moment = LATER - timedelta(seconds=8)
+    return report(name, **{"attempted_at": moment, "data_at": moment, **changes})
+
+
+def unread(name: str) -> BackendReport:
+    return refreshed(
+        name, complete=False, error="access denied to the bucket", data_at=NOW - timedelta(seconds=8)
+    )
+
+
+def test_an_open_page_of_a_key_learns_that_its_backend_can_no_longer_be_read_and_that_it_can_again() -> None:
+    site = web()
+    mine = named(site, "app.tfstate")
+    before = pulse_of(site.client.get(f"/s/{mine.id}").text)
+    site.board.said = [refreshed("dev-kr"), refreshed("dev-us"), unread("prod-kr")]
+    site.board.number += 1
+    site.clock.pass_by(20 * 60)
+
+    answer = site.client.get(before)
+    assert answer.status_code == 200
+    assert answer.headers["Lockboard-Data-At"] == "2026-11-20T17:59:52Z"
+    late = site.client.get(f"/s/{mine.id}").text
+    assert "prod-kr could not be read lately." in late
+    assert 'data-at="2026-11-20T17:59:52Z"' in late
+    assert site.client.get(pulse_of(late)).status_code == 204
+
+    site.board.said = [refreshed(name) for name in ("dev-kr", "dev-us", "prod-kr")]
+    site.board.number += 1
+    site.clock.pass_by(1)
+    answer = site.client.get(pulse_of(late))
+    assert (answer.status_code, answer.headers["Lockboard-Data-At"]) == (200, "2026-11-20T18:19:52Z")
+
+
+def test_the_page_of_a_key_tells_the_age_of_its_own_backend_whatever_the_others_are() -> None:
+    site = web()
+    mine = named(site, "app.tfstate")
+    site.board.said = [refreshed("dev-kr"), refreshed("prod-kr"), unread("dev-us")]
+    site.clock.pass_by(20 * 60)
+    text = site.client.get(f"/s/{mine.id}").text
+
+    assert 'data-at="2026-11-20T18:19:52Z"' in text
+    assert 'id="data-at" datetime="2026-11-20T18:19:52Z"' in text
+    assert 'class="lamp"' in text
+    assert site.client.get(pulse_of(text)).headers["Lockboard-Data-At"] == "2026-11-20T18:19:52Z"

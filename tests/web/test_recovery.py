@@ -650,6 +650,33 @@ def test_an_accident_in_a_deed_never_claims_that_nothing_was_changed() -> None:
     assert "Lockboard-Answer" not in silent.headers
 
 
+def test_what_is_refused_before_anything_began_is_told_to_htmx_above_the_form() -> None:
+    site = acting()
+    path = f"/s/{STALE}/unlock"
+    token = token_of(site.get(path).text)
+    foreign = site.post(path, {**HTMX, "Sec-Fetch-Site": "cross-site"}, token=token, reason=WHY)
+    row = site.board.rows.pop(STALE)
+    gone = site.post(path, HTMX, token=token, reason=WHY)
+    site.board.rows[STALE], site.board.broken = row, True
+    broken = site.post(path, HTMX, token=token, reason=WHY)
+
+    assert [answer.status_code for answer in (foreign, gone, broken)] == [403, 404, 503]
+    for answer in (foreign, gone, broken):
+        assert (answer.headers["Lockboard-Answer"], answer.headers["HX-Retarget"]) == ("1", "#oops")
+        assert answer.text.startswith('<div id="oops"')
+    assert "This request was refused." in words(foreign.text)
+    assert "No state key has this address." in words(gone.text)
+    assert "Nothing was changed in AWS." in words(broken.text)
+    assert site.log.records == []
+
+
+def test_the_form_shows_every_refusal_that_lockboard_gives() -> None:
+    text = acting().get(f"/s/{STALE}/unlock").text
+
+    for code in (400, 403, 404, 409, 413, 422, 429, 500, 502, 503):
+        assert text.count(f'hx-status:{code}="swap:outerHTML"') == 1
+
+
 def test_a_form_with_a_token_of_ones_own_making_is_refused() -> None:
     site = acting()
     answer = site.post(f"/s/{STALE}/unlock", token="made-up", reason=WHY)
