@@ -33,6 +33,7 @@ UNDO = "undo"
 LOCK_RETURNS_WITHIN = timedelta(minutes=15)
 """A lock is put back only this long after its removal: later nobody expects its holder."""
 _CLOCKS_DIFFER = timedelta(minutes=1)
+"""By which a removal may lie ahead: the log's records can be another host's."""
 
 Facts = Mapping[str, Any]
 
@@ -89,8 +90,10 @@ def _why_not(record: Record) -> str:
     entry = record.entry
     if entry.action == UNDO:
         return "An undo is not undone: do the action again from the state's page."
+    if entry.result in (Result.REFUSED, Result.NO_CHANGE):
+        return "Nothing was changed by this attempt, so there is nothing to take back."
     if entry.kind is not Kind.OUTCOME or entry.result != Result.DONE:
-        return "This attempt did not end well, so it is not taken back from here: look at what stands now."
+        return "What this record tells of is not taken back from here: look at what stands now."
     plan = entry.facts.get("plan") or {}
     if plan.get("restores") and not (plan.get("standing") or {}).get("size"):
         return (

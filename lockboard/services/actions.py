@@ -461,10 +461,7 @@ class Actions:
         settled = next(record for record in records if record.entry.kind is Kind.OUTCOME)
         if (settled.entry.result, settled.entry.message) == (outcome.result, outcome.message):
             return settled
-        text = (
-            f"The process was not dead, as record {settled.seq} has it, and told of this attempt:"
-            f" {outcome.message}"
-        )
+        text = f"Record {settled.seq} took the process for dead. It was not, and tells: {outcome.message}"
         return self._audit.append(replace(outcome, kind=Kind.EVENT, action=LATE_OUTCOME, message=text))
 
     def resume(self) -> None:

@@ -207,9 +207,11 @@ class Investigator:
         kept = [version for version in files.versions if not version.delete_marker]
         for version in kept[:LOCKFILES_READ]:
             ours = self._is_our_lockfile(key, version)
-            if ours is not True:
-                return ours or True
-        return not 0 < len(kept) <= LOCKFILES_READ
+            if isinstance(ours, Unread):
+                return ours
+            if not ours:
+                return True
+        return not kept or len(kept) > LOCKFILES_READ
 
     def _is_our_lockfile(self, key: str, version: Version) -> bool | Unread:
         if version.size > LARGEST_LOCKFILE:

@@ -63,7 +63,7 @@ class Reconciler:
     open_hands: OpenHands
     actions: Actions
     monotonic: Callable[[], float]
-    seen: dict[str, float] = field(default_factory=dict)
+    _first_seen: dict[str, float] = field(default_factory=dict, init=False)
 
     def __call__(self) -> int:
         """Settle what can be settled and return how many intents were.
@@ -72,9 +72,9 @@ class Reconciler:
         """
         settled, waiting = 0, False
         intents, now = self.audit.open_intents(), self.monotonic()
-        first = {one.entry.action_id: self.seen.get(one.entry.action_id, now) for one in intents}
-        self.seen.clear()
-        self.seen.update(first)
+        first = {one.entry.action_id: self._first_seen.get(one.entry.action_id, now) for one in intents}
+        self._first_seen.clear()
+        self._first_seen.update(first)
         for intent in intents:
             if intent.entry.action_id in self.actions.at_work:
                 continue

@@ -184,18 +184,14 @@ def test_forgotten_backends_are_gone_with_rows_counts_and_report(engine: Engine)
 
 @pytest.mark.parametrize("count", [4, 5])
 def test_a_forgotten_backend_goes_a_part_at_a_time_so_that_nobody_waits_for_all_of_it(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, count: int
+    engine: Engine, count: int
 ) -> None:
-    monkeypatch.setattr("lockboard.adapters.store.inventory.FORGOTTEN_AT_ONCE", 2)
     inventory, board = SqlInventory(engine), SqlBoard(engine)
     inventory.apply(changes(state_row("a.tfstate"), backend="prod-kr"))
     old = [state_row(f"{number}.tfstate", backend="dev-kr") for number in range(count)]
     inventory.apply(changes(*old, backend="dev-kr"))
     left: list[int] = []
-    monkeypatch.setattr(
-        "lockboard.adapters.store.inventory.sleep", lambda _: left.append(board.counts()["all"])
-    )
-    inventory.forget_backends(["prod-kr"])
+    inventory.forget_backends(["prod-kr"], at_once=2, wait=lambda _: left.append(board.counts()["all"]))
     assert left == [1 + count - 2, 1 + count - 4]
     assert [row.backend for row in board.page(ALL).rows] == ["prod-kr"]
     assert (board.counts()["all"], [found.backend for found in board.reports()]) == (1, ["prod-kr"])

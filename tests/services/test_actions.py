@@ -836,6 +836,25 @@ def replica(world: World) -> Reconciler:
     return Reconciler(world.audit, world.places, world.open, actions, clock.monotonic)
 
 
+def settled_by_a_new_process(world: World) -> None:
+    world.new_process()
+    assert world.reconcile() == 0
+    world.estate.clock.pass_(60)
+    assert world.reconcile() == 1
+
+
+def frozen_before(world: World, write: str) -> None:
+    """The process stands still for an hour, in which another takes it for dead and settles its action."""
+    other = replica(world)
+
+    def frozen() -> None:
+        other()
+        world.estate.clock.pass_(HOUR)
+        assert other() == 1
+
+    world.before[write] = frozen
+
+
 def test_an_intent_is_as_old_as_this_process_has_seen_it_whatever_the_clocks_say() -> None:
     world = CASES["restore with its digest"].make()
     other, settled = replica(world), []
@@ -868,15 +887,8 @@ def test_a_clock_that_was_ahead_for_a_moment_keeps_no_death_from_being_settled()
 
 def test_who_was_taken_for_dead_and_was_not_says_so_in_the_log() -> None:
     world = CASES["restore with its digest"].make()
-    other = replica(world)
     prepared = world.look(KEY, CASES["restore with its digest"].wanted)
-
-    def frozen() -> None:
-        other()
-        world.estate.clock.pass_(3600)
-        assert other() == 1
-
-    world.before["put_state"] = frozen
+    frozen_before(world, "put_state")
     answer = world.confirm(prepared)
 
     settled, late = (record.entry for record in world.audit.records[-2:])
@@ -891,15 +903,8 @@ def test_who_was_taken_for_dead_and_was_not_says_so_in_the_log() -> None:
 
 def test_two_failures_that_tell_of_different_things_are_both_in_the_log() -> None:
     world = undeletable()
-    other = replica(world)
     prepared = world.look(KEY, Wanted(Action.RESTORE_VERSION, version_id="v2"))
-
-    def frozen() -> None:
-        other()
-        world.estate.clock.pass_(3600)
-        assert other() == 1
-
-    world.before["put_state"] = frozen
+    frozen_before(world, "put_state")
     answer = world.confirm(prepared)
 
     settled, late = (record.entry for record in world.audit.records[-2:])
@@ -932,11 +937,8 @@ def test_the_settling_says_which_lock_it_could_not_put_back(place: str) -> None:
     world.faults["change_digest"] = Fault.KILLED_BEFORE
     with pytest.raises(Killed):
         world.confirm(prepared)
-    world.new_process()
-    world.reconcile()
-    world.estate.clock.pass_(60)
+    settled_by_a_new_process(world)
 
-    assert world.reconcile() == 1
     what = ".tflock object" if place == "file" else "lock item in DynamoDB"
     assert f"The {what} that stood there before cannot be written again" in outcome(world).entry.message
 
@@ -950,11 +952,8 @@ def test_what_happened_where_the_backend_was_then_is_not_read_where_it_is_now(na
         world.confirm(prepared)
     world.estate.table = FakeTable()
     world.estate.backend = replace(world.estate.backend, table="locks-new")
-    world.new_process()
-    world.reconcile()
-    world.estate.clock.pass_(60)
+    settled_by_a_new_process(world)
 
-    assert world.reconcile() == 1
     assert outcome(world).entry.result == "unknown"
     assert "no longer configured as it was" in outcome(world).entry.message
 
@@ -966,11 +965,8 @@ def test_a_digest_that_was_set_for_a_state_which_is_gone_is_not_settled_as_done(
     with pytest.raises(Killed):
         world.confirm(prepared)
     world.estate.bucket.put(KEY, state_body(9))
-    world.new_process()
-    world.reconcile()
-    world.estate.clock.pass_(60)
+    settled_by_a_new_process(world)
 
-    assert world.reconcile() == 1
     assert outcome(world).entry.result == "failed"
     assert "written by somebody else" in outcome(world).entry.message
 
@@ -1129,10 +1125,7 @@ def test_a_restore_that_its_process_did_not_live_to_tell_of_is_taken_back_too() 
     world.faults["release_lockfile"] = Fault.KILLED_BEFORE
     with pytest.raises(Killed):
         world.confirm(prepared)
-    world.new_process()
-    world.reconcile()
-    world.estate.clock.pass_(60)
-    assert world.reconcile() == 1
+    settled_by_a_new_process(world)
 
     again = world.confirm(undo(world, outcome(world).seq))
 
@@ -1161,6 +1154,18 @@ def test_a_lock_is_put_back_whatever_our_clock_is_to_that_of_aws(ahead: int) -> 
     assert isinstance(undo(world, answer.record).plan, Plan)
     world.estate.clock.pass_(900)
     assert "within 15 min" in undo(world, answer.record).plan.reason
+
+
+def test_of_an_attempt_that_was_refused_nothing_is_taken_back() -> None:
+    world = stale()
+    prepared = world.look(KEY, Wanted(Action.FORCE_UNLOCK))
+    world.estate.unlock(KEY)
+    answer = world.confirm(prepared)
+
+    plan = undo(world, answer.record).plan
+
+    assert isinstance(plan, Refused)
+    assert "Nothing was changed by this attempt" in plan.reason
 
 
 def test_an_attempt_that_did_not_end_well_is_not_said_to_have_changed_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from sys import intern
@@ -69,20 +69,26 @@ class SqlInventory:
         with reading(self._engine) as connection:
             return _report(connection, backend)
 
-    def forget_backends(self, but: Sequence[str]) -> None:
+    def forget_backends(
+        self,
+        but: Sequence[str],
+        *,
+        at_once: int = FORGOTTEN_AT_ONCE,
+        wait: Callable[[float], object] = sleep,
+    ) -> None:
         """Drop rows and reports of every backend that is not named, a part at a time: others write, too."""
         kept = {storable(name) for name in but}
         with reading(self._engine) as connection:
             named = select(kinds.c.backend).union(select(backends.c.backend))
             forgotten = [name for name in connection.scalars(named) if name not in kept]
-        while forgotten and not self._forget_some(forgotten):
-            sleep(_PAUSE_SECONDS)
+        while forgotten and not self._forget_some(forgotten, at_once):
+            wait(_PAUSE_SECONDS)
 
-    def _forget_some(self, forgotten: Sequence[str]) -> bool:
+    def _forget_some(self, forgotten: Sequence[str], at_once: int) -> bool:
         """Whether nothing of these backends is left."""
         with writing(self._engine, much=True) as (connection, generation):
             writer = Writer(connection, generation, datetime.now(UTC))
-            room = FORGOTTEN_AT_ONCE
+            room = at_once
             for name in forgotten:
                 room -= writer.drop_some(name, room)
             writer.close(anyway=room > 0)
