@@ -87,7 +87,7 @@
     timer = setTimeout(look, Date.now() < calmUntil ? Math.min(3000, pace) : pace * idle * Math.min(1 + missed, 4));
   };
   const look = () => {
-    if (paused || gone || document.hidden) return;
+    if (paused || gone || document.hidden || !at("pulse")) return;
     if (!at("pill").hidden) offer(waiting);
     if (region()?.dataset.every) refresh(); else htmx.trigger(at("pulse"), "lb:pulse");
     next();
@@ -103,88 +103,89 @@
     at("lamp").classList.toggle("paused", paused);
   };
 
-  addEventListener("htmx:config:request", (e) => {
-    const ctx = e.detail.ctx;
-    if (ctx.sourceElement.id === "deed") { at("said").textContent = "Sent. Waiting for the answer."; at("lost").hidden = at("oops").hidden = true; }
-    if (ctx.sourceElement.id !== "pulse") return;
-    const r = region();
-    if (!r || document.hidden) return e.preventDefault();
-    ctx.request.action = r.dataset.pulse;
-    ctx.request.body.set("rev", r.dataset.rev);
-  });
-  // An error that is not Lockboard's own, and no answer at all, say nothing of what became of an action.
-  const lost = () => { const note = at("lost"); note.hidden = false; note.focus(); };
-  addEventListener("htmx:after:request", (e) => {
-    const { sourceElement: from, response } = e.detail.ctx;
-    if (from.id === "deed") {
-      if (response.status >= 400 && !response.headers.get("Lockboard-Answer") && !response.headers.get("HX-Redirect")) { e.preventDefault(); lost(); }
-      return;
-    }
-    heard(response.headers.get("Date"));
-    const ours = from.id === "pulse" || from.id === "region";
-    if (from.id === "region" && response.status === 404) { gone = true; clearTimeout(timer); }
-    if (response.status >= 400) { if (ours) missed += 1; else at("said").textContent = `The server answered ${response.status}.`; }
-    else missed = 0;
-    if (from.id === "pulse" && response.status === 204) region().dataset.rev = response.headers.get("Lockboard-Generation");
-    dataAt = response.headers.get("Lockboard-Data-At") || dataAt;
-    clock();
-  });
-  addEventListener("htmx:error", (e) => { const id = e.detail.ctx?.sourceElement?.id; if (id === "deed") lost(); else if (id) { missed += id === "pulse" || id === "region" ? 1 : 3; clock(); } });
-  addEventListener("lb:changed", (e) => { calmUntil = Date.now() + 60000; count(e.detail.attention); offer(e.detail.rows); next(); });
-  addEventListener("htmx:before:swap", () => { focused = Boolean(region()?.contains(document.activeElement)); });
-  addEventListener("htmx:after:swap", (e) => {
-    const r = region();
-    if (!r) ages();
-    if (!r || e.detail.ctx.sourceElement.id === "pulse") return;
-    dataAt = r.dataset.at || dataAt;
-    count(r.dataset.attention);
-    const q = at("q");
-    if (q && r.dataset.q !== undefined && document.activeElement !== q) q.value = r.dataset.q;
-    at("pill").hidden = true;
-    ages(); clock();
-    if (focused && document.activeElement === document.body) r.querySelector("h1")?.focus({ preventScroll: true });
-  });
-  addEventListener("pageshow", (e) => { if (e.persisted && at("deed")) location.reload(); });
-  document.addEventListener("visibilitychange", () => { clearTimeout(timer); if (!document.hidden) { ages(); clock(); look(); } });
-  for (const kind of ["pointermove", "pointerdown", "keydown", "scroll"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true, capture: true });
-
-  const shut = (menu) => { if (menu.contains(document.activeElement)) menu.firstElementChild.focus(); menu.open = false; };
-  document.addEventListener("click", (e) => {
-    const copy = e.target.closest("[data-copy], [data-copy-link]");
-    document.querySelectorAll("details.menu[open]").forEach((d) => { if (!d.contains(e.target) || e.target.closest("a")) shut(d); });
-    const link = e.target.closest(".tabs a, .menu a, .chip, thead a, .pager a");
-    if (link && at("go") && !(e.ctrlKey || e.metaKey || e.shiftKey || e.button)) {
-      e.preventDefault();
-      htmx.ajax("GET", link.getAttribute("href"), { source: "#go", target: "#region", swap: link.closest(".pager") ? "outerMorph show:top" : "outerMorph" });
-    }
-    const reason = e.target.closest("[data-reason]");
-    if (reason) { at("reason").value = reason.dataset.reason; at("said").textContent = `Reason: ${reason.dataset.reason}`; }
-    if (e.target.closest("#pill")) refresh();
-    if (e.target.closest("#pause")) { paused = !paused || !pace; sessionStorage.setItem("paused", paused ? "1" : "0"); pause(); if (!paused) look(); }
-    if (e.target.closest("#my-zone")) { at("zone").value = at("my-zone").dataset.zone; at("zone").focus(); }
-    if (!copy) return;
-    const text = copy.dataset.copy ?? location.origin + copy.dataset.copyLink;
-    navigator.clipboard.writeText(text).then(
-      () => { copy.classList.add("copied"); at("said").textContent = "Copied."; setTimeout(() => copy.classList.remove("copied"), 1500); },
-      () => { at("said").textContent = "The browser did not allow copying."; });
-  });
-
-  document.addEventListener("keydown", (e) => {
-    const from = e.target, q = at("q");
-    if (e.key === "Escape") { if (from === q) q.blur(); document.querySelectorAll("details.menu[open]").forEach(shut); }
-    if (root.dataset.keys !== "on" || e.ctrlKey || e.metaKey || e.altKey || from.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(from.tagName)) return;
-    if (e.key === "/") { e.preventDefault(); q.focus(); q.select(); }
-    else if (e.key === "?") { if (!at("keys").open) at("keys").showModal(); }
-    else if (e.key === "j" || e.key === "k") {
-      const rows = [...document.querySelectorAll(".row .key, .found .key")];
-      if (!rows.length) return document.querySelector(e.key === "j" ? "[rel=next]" : "[rel=prev]")?.click();
-      const now = rows.indexOf(document.activeElement);
-      const row = rows[Math.min(rows.length - 1, Math.max(0, now < 0 ? 0 : now + (e.key === "j" ? 1 : -1)))];
-      row.focus(); row.closest("tr, li").scrollIntoView({ block: "nearest" });
-    }
-  });
-
+  // Nothing is listened to before the page is whole: half of it has no search box and no place for what is said.
   document.addEventListener("DOMContentLoaded", () => {
+    addEventListener("htmx:config:request", (e) => {
+      const ctx = e.detail.ctx;
+      if (ctx.sourceElement.id === "deed") { at("said").textContent = "Sent. Waiting for the answer."; at("lost").hidden = at("oops").hidden = true; }
+      if (ctx.sourceElement.id !== "pulse") return;
+      const r = region();
+      if (!r || document.hidden) return e.preventDefault();
+      ctx.request.action = r.dataset.pulse;
+      ctx.request.body.set("rev", r.dataset.rev);
+    });
+    // An error that is not Lockboard's own, and no answer at all, say nothing of what became of an action.
+    const lost = () => { const note = at("lost"); note.hidden = false; note.focus(); };
+    addEventListener("htmx:after:request", (e) => {
+      const { sourceElement: from, response } = e.detail.ctx;
+      if (from.id === "deed") {
+        if (response.status >= 400 && !response.headers.get("Lockboard-Answer") && !response.headers.get("HX-Redirect")) { e.preventDefault(); lost(); }
+        return;
+      }
+      heard(response.headers.get("Date"));
+      const ours = from.id === "pulse" || from.id === "region";
+      if (from.id === "region" && response.status === 404) { gone = true; clearTimeout(timer); }
+      if (response.status >= 400) { if (ours) missed += 1; else at("said").textContent = `The server answered ${response.status}.`; }
+      else missed = 0;
+      if (from.id === "pulse" && response.status === 204) region().dataset.rev = response.headers.get("Lockboard-Generation");
+      dataAt = response.headers.get("Lockboard-Data-At") || dataAt;
+      clock();
+    });
+    addEventListener("htmx:error", (e) => { const id = e.detail.ctx?.sourceElement?.id; if (id === "deed") lost(); else if (id) { missed += id === "pulse" || id === "region" ? 1 : 3; clock(); } });
+    addEventListener("lb:changed", (e) => { calmUntil = Date.now() + 60000; count(e.detail.attention); offer(e.detail.rows); next(); });
+    addEventListener("htmx:before:swap", () => { focused = Boolean(region()?.contains(document.activeElement)); });
+    addEventListener("htmx:after:swap", (e) => {
+      const r = region();
+      if (!r) ages();
+      if (!r || e.detail.ctx.sourceElement.id === "pulse") return;
+      dataAt = r.dataset.at || dataAt;
+      count(r.dataset.attention);
+      const q = at("q");
+      if (q && r.dataset.q !== undefined && document.activeElement !== q) q.value = r.dataset.q;
+      at("pill").hidden = true;
+      ages(); clock();
+      if (focused && document.activeElement === document.body) r.querySelector("h1")?.focus({ preventScroll: true });
+    });
+    addEventListener("pageshow", (e) => { if (e.persisted && at("deed")) location.reload(); });
+    document.addEventListener("visibilitychange", () => { clearTimeout(timer); if (!document.hidden) { ages(); clock(); look(); } });
+    for (const kind of ["pointermove", "pointerdown", "keydown", "scroll"]) addEventListener(kind, () => { touched = Date.now(); }, { passive: true, capture: true });
+
+    const shut = (menu) => { if (menu.contains(document.activeElement)) menu.firstElementChild.focus(); menu.open = false; };
+    document.addEventListener("click", (e) => {
+      const copy = e.target.closest("[data-copy], [data-copy-link]");
+      document.querySelectorAll("details.menu[open]").forEach((d) => { if (!d.contains(e.target) || e.target.closest("a")) shut(d); });
+      const link = e.target.closest(".tabs a, .menu a, .chip, thead a, .pager a");
+      if (link && at("go") && !(e.ctrlKey || e.metaKey || e.shiftKey || e.button)) {
+        e.preventDefault();
+        htmx.ajax("GET", link.getAttribute("href"), { source: "#go", target: "#region", swap: link.closest(".pager") ? "outerMorph show:top" : "outerMorph" });
+      }
+      const reason = e.target.closest("[data-reason]");
+      if (reason) { at("reason").value = reason.dataset.reason; at("said").textContent = `Reason: ${reason.dataset.reason}`; }
+      if (e.target.closest("#pill")) refresh();
+      if (e.target.closest("#pause")) { paused = !paused || !pace; sessionStorage.setItem("paused", paused ? "1" : "0"); pause(); if (!paused) look(); }
+      if (e.target.closest("#my-zone")) { at("zone").value = at("my-zone").dataset.zone; at("zone").focus(); }
+      if (!copy) return;
+      const text = copy.dataset.copy ?? location.origin + copy.dataset.copyLink;
+      navigator.clipboard.writeText(text).then(
+        () => { copy.classList.add("copied"); at("said").textContent = "Copied."; setTimeout(() => copy.classList.remove("copied"), 1500); },
+        () => { at("said").textContent = "The browser did not allow copying."; });
+    });
+
+    document.addEventListener("keydown", (e) => {
+      const from = e.target, q = at("q");
+      if (e.key === "Escape") { if (from === q) q.blur(); document.querySelectorAll("details.menu[open]").forEach(shut); }
+      if (root.dataset.keys !== "on" || e.ctrlKey || e.metaKey || e.altKey || from.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(from.tagName)) return;
+      if (e.key === "/") { if (q) { e.preventDefault(); q.focus(); q.select(); } }
+      else if (e.key === "?") { if (!at("keys").open) at("keys").showModal(); }
+      else if (e.key === "j" || e.key === "k") {
+        const rows = [...document.querySelectorAll(".row .key, .found .key")];
+        if (!rows.length) return document.querySelector(e.key === "j" ? "[rel=next]" : "[rel=prev]")?.click();
+        const now = rows.indexOf(document.activeElement);
+        const row = rows[Math.min(rows.length - 1, Math.max(0, now < 0 ? 0 : now + (e.key === "j" ? 1 : -1)))];
+        row.focus(); row.closest("tr, li").scrollIntoView({ block: "nearest" });
+      }
+    });
+
     const r = region(), button = at("my-zone");
     touched = Date.now();
     heard(at("clock")?.dataset.now);

@@ -303,6 +303,14 @@ def test_somebody_without_a_role_is_told_so_and_sees_no_state(opens: Opens, visi
     expect(page.get_by_text("vpc")).to_have_count(0)
 
 
+def test_single_keys_do_no_harm_where_there_is_nothing_to_search(opens: Opens, visits: Visits) -> None:
+    page = comes(visits, opens(), "nil", "/account")
+    expect(page.get_by_role("search")).to_have_count(0)
+    for key in ("/", "j", "k", "Escape", "?"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
 def test_the_demo_is_seen_in_another_role_at_a_click(opens: Opens, visits: Visits) -> None:
     lab = opens(demo=True)
     page = visits(lab.url + lab.state())

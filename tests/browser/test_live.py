@@ -415,6 +415,43 @@ def _show(page: Page, *, hidden: bool) -> None:
     )
 
 
+HURRY = """new MutationObserver((_, seen) => {
+  if (!document.documentElement.classList.contains("scripted") || window.hurried !== undefined) return;
+  seen.disconnect();
+  window.hurried = document.getElementById("main") !== null;
+  const root = document.documentElement, all = { bubbles: true, cancelable: true };
+  document.dispatchEvent(new Event("visibilitychange", all));
+  for (const key of ["Escape", "/", "?", "j"])
+    root.dispatchEvent(new KeyboardEvent("keydown", { key, ...all }));
+  root.click();
+}).observe(document, { subtree: true, attributes: true, attributeFilter: ["class"] })"""
+"""What somebody does who comes to a tab of which only the head has arrived."""
+
+
+@pytest.mark.parametrize(
+    "path", ["/states?view=all", f"/s/{STALE.id}", "/health", "/find", "/settings", "/nowhere"]
+)
+def test_a_tab_that_is_come_to_before_its_page_is_whole(lab: Lab, visits: Visits, path: str) -> None:
+    page = visits()
+    visits.complaints.expected = {404} if path == "/nowhere" else set()
+    page.add_init_script(HURRY)
+    page.goto(lab.url + path)
+    assert page.evaluate("window.hurried") is False
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+@pytest.mark.parametrize("path", ["/find", "/settings", "/help"])
+def test_a_page_that_looks_for_no_news_asks_for_none_when_it_is_come_back_to(
+    lab: Lab, visits: Visits, path: str
+) -> None:
+    page = visits(lab.url + path)
+    _show(page, hidden=True)
+    _show(page, hidden=False)
+    pass_by(page, 60)
+    assert lab.gate.pulses() == 0
+
+
 def test_looks_come_faster_for_a_minute_after_a_change(lab: Lab, visits: Visits) -> None:
     page = opened(lab, visits)
     lab.change(TAKEN)
