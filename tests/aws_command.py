@@ -1,8 +1,8 @@
 """A stand-in for the AWS command line, for the runbook's commands: the same words, botocore behind them.
 
 Options are the members of an operation's input as botocore's service model spells them, so a name that AWS
-does not have fails here as it does there. It writes JSON, and knows `--body`, `--cli-input-json` and the file
-that get-object writes; nothing else of the real one.
+does not have fails here as it does there. It writes JSON, and knows `--region`, `--body`, `--cli-input-json`
+and the file that get-object writes; nothing else of the real one.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ def _run(clients: Clients, words: Sequence[str]) -> tuple[str, str, int]:
     """The folder it was typed in and its words -> (what is written, what is complained about, the status)."""
     folder, service, name, *rest = words
     client = clients(_SERVICES[service])
+    regions = [word for word in rest if word.startswith("--region=")]
+    if any(word != f"--region={client.meta.region_name}" for word in regions):
+        return "", f"nothing is in {regions}\n", _FAILED
+    rest = [word for word in rest if word not in regions]
     method = name.replace("-", "_")
     model = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method])
     try:

@@ -162,7 +162,7 @@ def offers() -> Mapping[Content | LockStatus, Mapping[Action, Offered]]:
 def plans(seen: Observation, verdict: Verdict) -> Iterator[Plan]:
     """Everything that can be asked of one situation and is not refused."""
     table = "locks" if seen.has_table else None
-    situation = Situation(seen, verdict, POLICY, NOW, "0" * 16, table, "enabled")
+    situation = Situation(seen, verdict, POLICY, NOW, "0" * 16, table, "enabled", "eu-west-1")
     versions = seen.history.versions if isinstance(seen.history, History) else ()
     for action, store in product(Action, ("", *LockStore)):
         restores = action in (Action.RESTORE_VERSION, Action.TAKE_OVER)

@@ -19,12 +19,16 @@ from typing import Any
 import pytest
 
 from lockboard.domain.commands import commands_of
+from lockboard.domain.diagnose import diagnose
 from lockboard.domain.locks import Lock, LockStore
-from lockboard.domain.model import Action
+from lockboard.domain.model import Action, Backend, Policy
 from lockboard.domain.plans import DigestChange, Plan, Source
+from lockboard.services.documents import document
 from tests import needs
 from tests.aws_command import aws_command
-from tests.emulators import Emulator
+from tests.domain.strategies import NOW
+from tests.domain.test_diagnose import seen_with
+from tests.emulators import REGION, Emulator
 
 KEY = "Dev/a b+c/ü/terraform.tfstate"
 _BLOCKS = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -276,7 +280,7 @@ def test_a_page_of_the_runbook_uses_only_commands_that_its_first_block_defines(p
 
 
 def a_plan(stack: Stack, **changes: Any) -> Plan:
-    return Plan(Action.FORCE_UNLOCK, "dev", stack.bucket, KEY, stack.table, "", **changes)
+    return Plan(Action.FORCE_UNLOCK, "dev", stack.bucket, KEY, stack.table, "", region=REGION, **changes)
 
 
 def test_the_commands_of_an_unlock_remove_the_seen_lock_and_no_other(stack: Stack) -> None:
@@ -318,3 +322,23 @@ def test_the_commands_of_a_restore_bring_back_the_bytes_and_the_digest(stack: St
     assert stack.digest() == {"S": md5}
     assert stack.type(f"cd {stack.folder}", commands[1]).returncode != 0
     assert stack.type(commands[2]).returncode != 0
+
+
+def test_the_commands_that_only_look_find_what_the_page_shows(stack: Stack) -> None:
+    version, digest = stack.put_state(1), {"Digest": {"S": "0" * 32}}
+    stack.put_locks("dead")
+    stack.put_item("-md5", digest)
+    seen = seen_with(None, key=KEY, bucket=stack.bucket)
+    backend = Backend("dev", stack.bucket, REGION, stack.table, "", str.isascii, lambda _: Policy())
+    entry = document(seen, diagnose(seen, Policy(), NOW), backend)
+    found = {
+        command["label"]: json.loads(stack.type(command["command"]).stdout)
+        for command in entry["commands"]
+        if not command["command"].startswith("aws s3 cp")  # which the stand-in does not know
+    }
+
+    assert [one["VersionId"] for one in found["List the versions"]["Versions"] if one["Key"] == KEY] == [
+        version
+    ]
+    assert found["Read the lock"]["Item"]["Info"] == {"S": lock_record("dead")}
+    assert found["Read the digest"]["Item"]["Digest"] == digest["Digest"]

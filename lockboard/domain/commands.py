@@ -151,7 +151,7 @@ def _s3(operation: str, plan: Plan, key: str, *words: str) -> str:
 
 def _region(plan: Plan) -> str:
     """Tables are called the same everywhere, and the shell may be set to another region."""
-    return f" --region={shlex.quote(plan.region)}" if plan.region else ""
+    return f" --region={shlex.quote(plan.region)}"
 
 
 def _tag(etag: str | None) -> str:

@@ -112,7 +112,7 @@ class Situation:
     state_id: str
     table: str | None
     versioning: str
-    region: str = ""
+    region: str
 
 
 @dataclass(frozen=True, slots=True)

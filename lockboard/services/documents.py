@@ -18,6 +18,7 @@ from lockboard.domain.inventory import BackendReport
 from lockboard.domain.keys import LOCKFILE_SUFFIX, digest_id, lock_id, state_id, workspace_of
 from lockboard.domain.locks import Lock, info_as_json
 from lockboard.domain.model import (
+    Backend,
     History,
     Observation,
     Policy,
@@ -35,8 +36,9 @@ _RAW_LIMIT = 4096
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
-def document(seen: Observation, verdict: Verdict, policy: Policy, table: str | None) -> Document:
+def document(seen: Observation, verdict: Verdict, backend: Backend) -> Document:
     """The entry of one key. Nothing in it changes with time alone; `served` adds what does."""
+    policy = backend.policy_for(seen.key)
     workspace = workspace_of(seen.key, seen.workspace_prefix)
     return {
         "id": state_id(seen.backend, seen.key),
@@ -61,7 +63,7 @@ def document(seen: Observation, verdict: Verdict, policy: Policy, table: str | N
         "protected": policy.protected,
         "versions": _versions(seen),
         "versions_complete": seen.history.complete if isinstance(seen.history, History) else False,
-        "commands": _commands(seen, table),
+        "commands": _commands(seen, backend.table, backend.region),
         "settles_at": utc(verdict.settles_at) if verdict.settles_at else None,
         "rechecked_at": None,
     }
@@ -188,24 +190,26 @@ def _version(version: Version, digest: str | None) -> Document:
     }
 
 
-def _commands(seen: Observation, table: str | None) -> list[Document]:
-    """What to type to look at the same things by hand.
+def _commands(seen: Observation, table: str | None, region: str) -> list[Document]:
+    """What to type to look at the same things by hand, whatever region the shell is set to.
 
     Words come from AWS, so each is quoted and joined to its option by `=`.
     """
     if shown(seen.key) != seen.key:
         return []  # a command with an escaped key would name another object
+    there = f" --region={shlex.quote(region)}"
     bucket, key = shlex.quote(seen.bucket), shlex.quote(seen.key)
+    lock_file = shlex.quote(f"s3://{seen.bucket}/{seen.key}{LOCKFILE_SUFFIX}")
     commands = [
-        ("List the versions", f"aws s3api list-object-versions --bucket={bucket} --prefix={key}"),
-        (
-            "Read the lock file",
-            f"aws s3 cp {shlex.quote(f's3://{seen.bucket}/{seen.key}{LOCKFILE_SUFFIX}')} -",
-        ),
+        ("List the versions", f"aws s3api list-object-versions{there} --bucket={bucket} --prefix={key}"),
+        ("Read the lock file", f"aws s3 cp{there} {lock_file} -"),
     ]
     if table:
-        lock, digest = lock_id(seen.bucket, seen.key), digest_id(seen.bucket, seen.key)
-        commands += [("Read the lock", _get_item(table, lock)), ("Read the digest", _get_item(table, digest))]
+        of = f"aws dynamodb get-item{there} --consistent-read --table-name={shlex.quote(table)}"
+        commands += [
+            ("Read the lock", f"{of} --key={_item_key(lock_id(seen.bucket, seen.key))}"),
+            ("Read the digest", f"{of} --key={_item_key(digest_id(seen.bucket, seen.key))}"),
+        ]
     ids = {lock.info.id for lock in held_locks(seen) if lock.info and _UUID.fullmatch(lock.info.id)}
     commands += [
         (f"Force-unlock {id} (only once its holder is known to be dead)", f"terraform force-unlock {id}")
@@ -214,6 +218,5 @@ def _commands(seen: Observation, table: str | None) -> list[Document]:
     return [{"label": label, "command": command} for label, command in commands]
 
 
-def _get_item(table: str, name: str) -> str:
-    item = shlex.quote(json.dumps({"LockID": {"S": name}}, ensure_ascii=False))
-    return f"aws dynamodb get-item --consistent-read --table-name={shlex.quote(table)} --key={item}"
+def _item_key(name: str) -> str:
+    return shlex.quote(json.dumps({"LockID": {"S": name}}, ensure_ascii=False))

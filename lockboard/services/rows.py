@@ -28,9 +28,8 @@ def judge(
     rechecked: bool = False,
 ) -> tuple[StateRow, Verdict]:
     """Decide and put it all in one row."""
-    policy = backend.policy_for(seen.key)
-    verdict = diagnose(seen, policy, now)
-    entry = document(seen, verdict, policy, backend.table)
+    verdict = diagnose(seen, backend.policy_for(seen.key), now)
+    entry = document(seen, verdict, backend)
     if rechecked:
         entry["rechecked_at"] = utc(now)
     locks = held_locks(seen)

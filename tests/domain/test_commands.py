@@ -20,7 +20,13 @@ HOSTILE = "'; touch pwned; echo '$(id)`id`\n--debug"
 
 
 def plan(**changes: object) -> Plan:
-    found: dict[str, object] = {"table": "t", "bucket": "b", "key": "k", "backend": "dev"}
+    found: dict[str, object] = {
+        "table": "t",
+        "bucket": "b",
+        "key": "k",
+        "backend": "dev",
+        "region": "eu-west-1",
+    }
     return Plan(**{"action": Action.FORCE_UNLOCK, "title": "", **found, **changes})  # type: ignore[arg-type]
 
 
@@ -29,8 +35,8 @@ def words(command: str) -> list[str]:
 
 
 def transaction(command: str) -> dict[str, dict[str, object]]:
-    assert words(command)[:3] == ["aws", "dynamodb", "transact-write-items"]
-    (option,) = words(command)[3:]
+    assert words(command)[:4] == ["aws", "dynamodb", "transact-write-items", "--region=eu-west-1"]
+    (option,) = words(command)[4:]
     (change,) = json.loads(option.removeprefix("--transact-items="))
     return change  # type: ignore[no-any-return]
 
@@ -89,7 +95,7 @@ def test_a_hostile_key_and_version_stay_one_word_each() -> None:
 
     (_, fetch), (_, put) = commands_of(made)
 
-    assert words(fetch)[3:] == ["--bucket=b", f"--key={key}", "--version-id=--v'1", "restored.tfstate"]
+    assert words(fetch)[4:] == ["--bucket=b", f"--key={key}", "--version-id=--v'1", "restored.tfstate"]
     assert words(put)[-1] == f'--if-match="{"e" * 32}"'
 
 

@@ -70,7 +70,7 @@ def situation(lock: LockStatus, *, protected: bool) -> Situation:
     seen = replace(observation(Random(1)), backend=BACKEND, key=KEY)
     verdict = replace(diagnose(seen, POLICY, NOW), lock=lock)
     policy = Policy(stale_after=timedelta(hours=1), protected=protected)
-    return Situation(seen, verdict, policy, NOW, "0" * 16, "locks", "enabled")
+    return Situation(seen, verdict, policy, NOW, "0" * 16, "locks", "enabled", "eu-west-1")
 
 
 def plan(action: Action = Action.FORCE_UNLOCK) -> Plan:

@@ -51,7 +51,7 @@ def plan_of(
     wanted: Wanted, seen: Observation, verdict: Verdict, versioning: str = "enabled"
 ) -> Plan | Refused:
     table = "locks" if seen.has_table else None
-    return plan_for(wanted, Situation(seen, verdict, POLICY, NOW, "0" * 16, table, versioning))
+    return plan_for(wanted, Situation(seen, verdict, POLICY, NOW, "0" * 16, table, versioning, "eu-west-1"))
 
 
 def drawn(rnd: Random) -> tuple[Wanted, Observation, Verdict, Plan | Refused]:
@@ -284,7 +284,7 @@ def test_a_protected_key_asks_for_its_name_whatever_is_done() -> None:
     )
     verdict = diagnose(seen, policy, NOW)
 
-    situation = Situation(seen, verdict, policy, NOW, "0" * 16, "locks", "enabled")
+    situation = Situation(seen, verdict, policy, NOW, "0" * 16, "locks", "enabled", "eu-west-1")
     plan = plan_for(Wanted(Action.SET_DIGEST), situation)
 
     assert isinstance(plan, Plan)

@@ -135,7 +135,7 @@ class FakeActions:
         row, verdict = judge(seen, Memo(), backend, now, "", rechecked=True)
         self.board.put(row)
         policy = backend.policy_for(seen.key)
-        return Situation(seen, verdict, policy, now, row.id, backend.table, self.versioning)
+        return Situation(seen, verdict, policy, now, row.id, backend.table, self.versioning, backend.region)
 
     def _page(self, state_id: str, plan: Plan | Refused) -> Prepared:
         row = self.board.state(state_id)
