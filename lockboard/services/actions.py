@@ -9,81 +9,45 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, NamedTuple
 
-from itsdangerous import BadSignature, URLSafeSerializer
-
-from lockboard.domain.access import NO_RIGHTS, Actor, Permission
-from lockboard.domain.audit import (
-    LOCKBOARD,
-    AlreadyRecorded,
-    Audit,
-    AuditError,
-    Entry,
-    Kind,
-    Person,
-    Record,
-    Result,
-)
-from lockboard.domain.errors import LockboardError, ReadError, StoreError
+from lockboard.domain.access import Actor
+from lockboard.domain.audit import AlreadyRecorded, Audit, AuditError, Entry, Kind, Person, Record, Result
+from lockboard.domain.errors import ReadError, StoreError
 from lockboard.domain.inventory import Board, StateRow
 from lockboard.domain.model import Action, Backend, History, Observation, Verdict
-from lockboard.domain.permits import forbidden, may_approve
+from lockboard.domain.permits import forbidden
 from lockboard.domain.plans import Plan, Refused, Situation, Wanted, plan_for
 from lockboard.domain.ports import Clock, LockTable, States
 from lockboard.domain.signin import Approval, Approvals, Waiting
-from lockboard.domain.text import shown, spoken_span, utc
+from lockboard.domain.text import spoken_span, utc
 from lockboard.domain.undo import UNDO, undo_plan, version_undone_to
 from lockboard.domain.writes import Hands, OpenHands
 from lockboard.services import memo as memos
+from lockboard.services.attempts import (
+    LATE_OUTCOME,
+    Answer,
+    Form,
+    Halted,
+    NotPermitted,
+    Prepared,
+    Review,
+    UnknownState,
+    outcome_of,
+    problems_of,
+)
 from lockboard.services.investigate import Investigator
 from lockboard.services.perform import ACTION_WITHIN, Deed, Performer, own_lock
 from lockboard.services.recheck import VERSIONS_READ
 from lockboard.services.rows import judge
+from lockboard.services.second_person import SecondPerson, no_such_request, spelled, ticket_of
+from lockboard.services.tickets import VIEW_LASTS, Ticket, Tickets, fields_of, whose
 
-VIEW_LASTS = timedelta(seconds=120)
-"""How long a confirmation page may be acted on."""
-REASON_LIMIT, TICKET_LIMIT = 500, 100
 ANSWER_WITHIN = 40.0
 """Seconds that a second submit of the same form waits for the first to be recorded."""
 LOOK_EVERY = 0.1
-BEGUN_WITHIN = 60.0
-"""Seconds after which an approved action that has no intent will have none."""
-
-LATE_OUTCOME = "late_outcome"
-"""The event of a process that was taken for dead and tells what it did."""
-_SALT = "lockboard action"
-_ENDED: Mapping[Waiting, tuple[str, ...]] = {
-    Waiting.DECLINED: ("approval_declined", "approval_void"),
-    Waiting.WITHDRAWN: ("approval_withdrawn",),
-    Waiting.EXPIRED: ("approval_expired",),
-    Waiting.APPROVED: ("approval_void",),
-}
-"""The events that tell how a request ended."""
-
-
-class UnknownState(LockboardError):
-    """No state key has this address."""
-
-
-class NotPermitted(LockboardError):
-    """The person may not do this to this key. seq: number of the record that says so, None for none."""
-
-    def __init__(self, why: str, seq: int | None = None) -> None:
-        super().__init__(why)
-        self.seq = seq
-
-
-class BadToken(LockboardError):
-    """The form does not come from a page made for this person and key."""
-
-
-class Halted(AuditError):
-    """The log fails where something may have been done, by this attempt or by one before; the sentence says
-    so. After an outcome that could not be recorded nothing more is done until it is.
-    """
 
 
 class Place(NamedTuple):
@@ -92,78 +56,6 @@ class Place(NamedTuple):
     backend: Backend
     states: States
     table: LockTable | None
-
-
-class Form(NamedTuple):
-    """What the person filled in."""
-
-    reason: str = ""
-    ticket: str = ""
-    confirm: str = ""
-    serial: str = ""
-
-
-class Problem(NamedTuple):
-    """A field to mend (`reason`, `ticket`, `confirm` or `serial`) and what to do."""
-
-    field: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a confirmation page shows. row: as read just now.  token: "" where the plan is refused.
-    undoes: the number of the record that is undone, None for any other action.  second: whether it then waits
-    for a second person.
-    """
-
-    row: StateRow
-    plan: Plan | Refused
-    token: str
-    undoes: int | None = None
-    second: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of an attempt.
-
-    problems: fields to mend; nothing was tried or recorded.  moved: the world is not as the page showed it,
-    so nothing was done; `prepared` is the page to decide on anew (also with `problems`).
-    record: number of the record that tells the result.  replayed: the form was sent before, and this is what
-    became of it then.  waits: number of the request that waits for a second person; nothing was done yet.
-    """
-
-    result: Result
-    message: str
-    action_id: str
-    record: int | None = None
-    problems: tuple[Problem, ...] = ()
-    moved: bool = False
-    replayed: bool = False
-    prepared: Prepared | None = None
-    waits: int | None = None
-
-
-@dataclass(frozen=True)
-class Review:
-    """A request for a second person beside what it would do now. moved: not what its requester confirmed."""
-
-    asked: Approval
-    prepared: Prepared
-    moved: bool
-
-
-class _Ticket(NamedTuple):
-    """What a token binds."""
-
-    action_id: str
-    state_id: str
-    person: str
-    wanted: Wanted
-    undoes: int | None
-    fingerprint: str
-    issued: float
 
 
 class _Reading(NamedTuple):
@@ -205,15 +97,17 @@ class Actions:
         approvals: Approvals | None = None,
         approval_lasts: timedelta = timedelta(minutes=30),
     ) -> None:
-        self._approvals, self._approval_lasts = approvals, approval_lasts
         self._board, self._places, self._audit, self._open = board, places, audit, open_hands
-        self._signer = URLSafeSerializer(secret, salt=_SALT)
+        self._tickets = Tickets(secret)
         self._clock, self._monotonic, self._sleep, self._new_id = clock, monotonic, sleep, new_id
         self._version = version
         self._halted = threading.Event()
         self.at_work: set[str] = set()
-        self._begun: set[str] = set()
-        self._unbegun: dict[str, float] = {}
+        backends = {name: place.backend for name, place in places.items()}
+        self._second = (
+            None if approvals is None else SecondPerson(approvals, audit, backends, clock, monotonic)
+        )
+        self._approval_lasts = approval_lasts
 
     # ------------------------------------------------------------ the page
 
@@ -247,7 +141,7 @@ class Actions:
         if isinstance(plan, Refused):
             return Prepared(reading.row, plan, "", seq)
         wanted = wanted or Wanted(plan.action, "", plan.restores.version_id if plan.restores else "")
-        ticket = _Ticket(
+        ticket = Ticket(
             self._new_id(),
             reading.row.id,
             whose(actor.person),
@@ -256,8 +150,8 @@ class Actions:
             plan.fingerprint(),
             self._clock().timestamp(),
         )
-        second = self._approvals is not None and reading.situation.policy.protected
-        return Prepared(reading.row, plan, self._sign(ticket), seq, second)
+        second = self._second is not None and reading.situation.policy.protected
+        return Prepared(reading.row, plan, self._tickets.token(ticket), seq, second)
 
     def _plan(self, reading: _Reading, wanted: Wanted | None, undoes: Record | None) -> Plan | Refused:
         if undoes is not None:
@@ -298,7 +192,7 @@ class Actions:
             AuditError: the log does not take records, so nothing was done.
             Halted: it fails, and something may have been done.
         """
-        ticket = self._opened(token, actor.person, state_id)
+        ticket = self._tickets.opened(token, actor.person, state_id)
         if self._records(ticket.action_id):
             return self._replayed(ticket.action_id)
         self._refuse_while_halted()
@@ -318,17 +212,21 @@ class Actions:
                 " shows now."
             )
             return self._refusal(actor, ticket, reading, form, Result.REFUSED, why, undoes, moved=True)
-        problems = _problems(found, form)
+        problems = problems_of(found, form)
         if problems:
             prepared = self._prepared(actor, reading, wanted, undoes)
             text = "Nothing was done yet: there is something to mend in the form."
             return Answer(Result.REFUSED, text, ticket.action_id, problems=problems, prepared=prepared)
-        if self._approvals is not None and reading.situation.policy.protected:
-            return self._ask_second(actor, ticket, reading, form, undoes)
+        if self._second is not None and reading.situation.policy.protected:
+            return self._ask_second(self._second, actor, ticket, reading, form, undoes)
         hands = self._ready(actor, ticket, reading, found, form, undoes)
         if isinstance(hands, Answer):
             return hands
         return self._commit(actor, ticket, reading, found, hands, form, undoes)
+
+    def action_id(self, token: str) -> str:
+        """See `Tickets.action_id`."""
+        return self._tickets.action_id(token)
 
     def _records(self, action_id: str) -> Sequence[Record]:
         try:
@@ -344,7 +242,7 @@ class Actions:
             raise Halted("An earlier outcome could not be recorded yet. Nothing is changed until it is.")
 
     def _still(
-        self, actor: Actor, ticket: _Ticket, reading: _Reading, form: Form, undoes: Record | None
+        self, actor: Actor, ticket: Ticket, reading: _Reading, form: Form, undoes: Record | None
     ) -> Plan | Answer:
         """The plan that the page announced, made anew and allowed; else the answer that refuses it."""
         plan = self._plan(reading, None if undoes else ticket.wanted, undoes)
@@ -366,7 +264,7 @@ class Actions:
     def _ready(
         self,
         actor: Actor,
-        ticket: _Ticket,
+        ticket: Ticket,
         reading: _Reading,
         plan: Plan,
         form: Form,
@@ -382,7 +280,7 @@ class Actions:
     def _commit(
         self,
         actor: Actor,
-        ticket: _Ticket,
+        ticket: Ticket,
         reading: _Reading,
         plan: Plan,
         hands: Hands,
@@ -422,7 +320,7 @@ class Actions:
     def _finish(
         self,
         actor: Actor,
-        ticket: _Ticket,
+        ticket: Ticket,
         reading: _Reading,
         performer: Performer,
         intent: Entry,
@@ -475,7 +373,7 @@ class Actions:
         except (ReadError, StoreError, UnknownState):
             return
 
-    def _again(self, actor: Actor, ticket: _Ticket, undoes: Record | None) -> Prepared | None:
+    def _again(self, actor: Actor, ticket: Ticket, undoes: Record | None) -> Prepared | None:
         wanted = None if undoes else ticket.wanted
         try:
             return self._prepared(actor, self._read(ticket.state_id, ticket.wanted), wanted, undoes)
@@ -485,48 +383,54 @@ class Actions:
     # ------------------------------------------------------------ a second person
 
     def _ask_second(
-        self, actor: Actor, ticket: _Ticket, reading: _Reading, form: Form, undoes: Record | None
+        self,
+        second: SecondPerson,
+        actor: Actor,
+        ticket: Ticket,
+        reading: _Reading,
+        form: Form,
+        undoes: Record | None,
     ) -> Answer:
         """Nothing is done yet: somebody else has to approve it first."""
-        assert self._approvals is not None
         now = self._clock()
-        asked = self._approvals.add(
-            Approval(
-                number=0,
-                action_id=ticket.action_id,
-                state_id=reading.row.id,
-                backend=reading.row.backend,
-                key=str(reading.row.document["raw_key"]),
-                requester=_spelled(actor.person),
-                wanted={"wanted": [*_fields(ticket.wanted)], "undoes": ticket.undoes},
-                fingerprint=ticket.fingerprint,
-                form=form._asdict(),
-                requested_at=now,
-                expires_at=now + self._approval_lasts,
-            )
+        ends = now + self._approval_lasts
+        wish = Approval(
+            number=0,
+            action_id=ticket.action_id,
+            state_id=reading.row.id,
+            backend=reading.row.backend,
+            key=str(reading.row.document["raw_key"]),
+            requester=spelled(actor.person),
+            wanted={"wanted": [*fields_of(ticket.wanted)], "undoes": ticket.undoes},
+            fingerprint=ticket.fingerprint,
+            form=form._asdict(),
+            requested_at=now,
+            expires_at=ends,
         )
-        if self._is_second(asked, now):
-            self._approvals.decide(asked.number, Waiting.WITHDRAWN, LOCKBOARD.name, now)
-            return self._replayed(ticket.action_id)
-        name = UNDO if undoes else ticket.wanted.action.value
-        text = (
-            f"Nothing was done yet: this key is protected, so a second person has to approve request"
-            f" {asked.number} within {spoken_span(self._approval_lasts)}."
-        )
-        facts = {"request": asked.number, "wanted": name, "expires_at": utc(asked.expires_at)}
+        facts = {"wanted": UNDO if undoes else ticket.wanted.action.value, "expires_at": utc(ends)}
         entry = self._entry(Kind.EVENT, "approval_requested", actor, ticket, reading, form, facts=facts)
-        try:
-            record = self._audit.append(replace(entry, message=text))
-        except AuditError:
-            self._approvals.decide(asked.number, Waiting.WITHDRAWN, LOCKBOARD.name, now)
-            raise
-        return Answer(Result.NO_CHANGE, text, ticket.action_id, record.seq, waits=asked.number)
+        return second.ask(wish, entry) or self._replayed(ticket.action_id)
 
-    def _is_second(self, asked: Approval, now: datetime) -> bool:
-        """Whether the same form, sent twice at once, has made a request before this one."""
-        assert self._approvals is not None
-        others = self._approvals.waiting(now)
-        return any(a.action_id == asked.action_id and a.number < asked.number for a in others)
+    def requests(self, actor: Actor) -> Sequence[Approval]:
+        """See `SecondPerson.requests`."""
+        return self._second.requests(actor) if self._second else []
+
+    def asked(self, actor: Actor, number: int) -> Approval:
+        """See `SecondPerson.asked`."""
+        return self._waiting_for_second().asked(actor, number)
+
+    def decline(self, actor: Actor, number: int) -> bool:
+        """See `SecondPerson.decline`."""
+        return self._waiting_for_second().decline(actor, number)
+
+    def expire(self) -> int:
+        """See `SecondPerson.expire`."""
+        return self._second.expire() if self._second else 0
+
+    def _waiting_for_second(self) -> SecondPerson:
+        if self._second is None:
+            raise no_such_request()
+        return self._second
 
     def review(self, actor: Actor, number: int) -> Review:
         """What a request for a second person would do now.
@@ -536,10 +440,11 @@ class Actions:
             ReadError, StoreError, AuditError.
         """
         asked = self.asked(actor, number)
-        reading, undoes = self._reading_of(asked)
-        plan = self._plan(reading, None if undoes else _ticket(asked).wanted, undoes)
+        ticket = ticket_of(asked)
+        reading, undoes = self._reading_of(ticket)
+        plan = self._plan(reading, None if undoes else ticket.wanted, undoes)
         moved = isinstance(plan, Refused) or plan.fingerprint() != asked.fingerprint
-        return Review(asked, Prepared(reading.row, plan, "", _ticket(asked).undoes), moved=moved)
+        return Review(asked, Prepared(reading.row, plan, "", ticket.undoes), moved=moved)
 
     def approve(self, actor: Actor, number: int) -> Answer:
         """Carry a request out in its requester's name, where all is as it was when they confirmed it.
@@ -550,162 +455,51 @@ class Actions:
             AuditError, Halted: as `perform`. An approval that was recorded is not given again: where nothing
             was begun after it, `expire` ends the request.
         """
-        asked = self.asked(actor, number)
-        ticket, requester = _ticket(asked), Actor(Person(*asked.requester), actor.rights)
-        refused = self._unapprovable(actor, asked)
+        second = self._waiting_for_second()
+        asked = second.asked(actor, number)
+        ticket, requester = ticket_of(asked), Actor(Person(*asked.requester), actor.rights)
+        refused = second.unapprovable(actor, asked)
         if refused:
             return refused
         self._refuse_while_halted()
-        reading, undoes = self._reading_of(asked)
-        self._require_permitted(actor, asked, ticket, reading, undoes)
+        reading, undoes = self._reading_of(ticket)
+        why = forbidden(
+            actor.rights,
+            self._plan(reading, None if undoes else ticket.wanted, undoes),
+            reading.situation,
+        )
+        if why:  # who approves has to be allowed to do it; it is they who are refused, and not the requester
+            raise NotPermitted(why, second.note(actor, asked, "approval_refused", why).seq)
         form = Form(**asked.form)
         facts = {
             "request": number,
-            "approved_by": [*_spelled(actor.person)],
+            "approved_by": [*spelled(actor.person)],
             "requested": utc(asked.requested_at),
         }
         found = self._still(requester, ticket, reading, form, undoes)
         if isinstance(found, Answer):
-            self._settle(actor, asked, Waiting.DECLINED, "approval_void", found.message)
+            second.settle(actor, asked, Waiting.DECLINED, "approval_void", found.message)
             return replace(found, moved=False, prepared=None)
         hands = self._ready(requester, ticket, reading, found, form, undoes)
         if isinstance(hands, Answer):
-            self._settle(actor, asked, Waiting.DECLINED, "approval_void", hands.message)
+            second.settle(actor, asked, Waiting.DECLINED, "approval_void", hands.message)
             return hands
-        if not self._settle(actor, asked, Waiting.APPROVED, "approval_given", "Approved."):
+        if not second.settle(actor, asked, Waiting.APPROVED, "approval_given", "Approved."):
             text = "Meanwhile somebody else decided this request, or its time ran out. This did nothing."
             return Answer(Result.REFUSED, text, asked.action_id)
         answer = self._commit(requester, ticket, reading, found, hands, form, undoes, facts)
         return replace(answer, moved=False, prepared=None)  # a page to go on with would be the requester's
 
-    def _require_permitted(
-        self, actor: Actor, asked: Approval, ticket: _Ticket, reading: _Reading, undoes: Record | None
-    ) -> None:
-        """Who approves has to be allowed to do it. It is they who are refused, and not the requester."""
-        plan = self._plan(reading, None if undoes else ticket.wanted, undoes)
-        why = forbidden(actor.rights, plan, reading.situation)
-        if why:
-            raise NotPermitted(why, self._note_approval(actor, asked, "approval_refused", why).seq)
-
-    def decline(self, actor: Actor, number: int) -> bool:
-        """End a request without carrying it out: declined by who may approve it, withdrawn by who made it.
-        False where it was decided already.
-
-        Raises:
-            UnknownState, StoreError, AuditError.
-        """
-        asked = self.asked(actor, number)
-        if whose(actor.person) == _whose(asked):
-            return self._settle(actor, asked, Waiting.WITHDRAWN, "approval_withdrawn", "Withdrawn.")
-        return self._settle(actor, asked, Waiting.DECLINED, "approval_declined", "Declined.")
-
-    def expire(self) -> int:
-        """End the requests whose time has passed, and those that were approved and never begun. Returns how
-        many.
-
-        Raises:
-            StoreError, AuditError.
-        """
-        if self._approvals is None:
-            return 0
-        text, nobody = "Nobody approved it in time.", Actor(LOCKBOARD, NO_RIGHTS)
-        overdue = self._approvals.overdue(self._clock())
-        ended = sum(self._settle(nobody, a, Waiting.EXPIRED, "approval_expired", text) for a in overdue)
-        void = [asked for asked in self._approvals.recent() if self._was_never_begun(asked)]
-        for asked in void:
-            why = "It was approved, but never begun: the audit log or the process failed in between."
-            self._note_approval(nobody, asked, "approval_void", why)
-        return ended + len(void)
-
-    def _was_never_begun(self, asked: Approval) -> bool:
-        """Whether an approved request has had a minute, by this process's own clock, and no intent."""
-        if asked.state is not Waiting.APPROVED or asked.action_id in self._begun:
-            return False
-        records = self._audit.of_action(asked.action_id)
-        if any(r.entry.kind is not Kind.EVENT or r.entry.action == "approval_void" for r in records):
-            self._begun.add(asked.action_id)
-            return False
-        now = self._monotonic()
-        return now - self._unbegun.setdefault(asked.action_id, now) >= BEGUN_WITHIN
-
-    def requests(self, actor: Actor) -> Sequence[Approval]:
-        """Those requests, among the newest and all that wait, that the actor made or may approve; newest
-        first. Raises StoreError.
-        """
-        if self._approvals is None:
-            return []
-        found = (*self._approvals.recent(), *self._approvals.waiting(self._clock()))
-        mine = {asked.number: asked for asked in found if self._concerns(actor, asked)}
-        return [mine[number] for number in sorted(mine, reverse=True)]
-
-    def _concerns(self, actor: Actor, asked: Approval) -> bool:
-        if whose(actor.person) == _whose(asked):
-            return actor.rights.may(Permission.VIEW, asked.backend, asked.key)
-        return may_approve(actor.rights, asked.backend, asked.key)
-
-    def asked(self, actor: Actor, number: int) -> Approval:
-        """One of those. Raises UnknownState where there is none of this number for the actor, StoreError."""
-        asked = self._approvals.find(number) if self._approvals else None
-        if asked is None or not self._concerns(actor, asked):
-            raise UnknownState("There is no such request, or it is not for you.")
-        return asked
-
-    def _unapprovable(self, actor: Actor, asked: Approval) -> Answer | None:
-        """Raises NotPermitted where it is up to somebody else."""
-        same = whose(actor.person) == _whose(asked)  # by another name than then, perhaps
-        if same or _people_of(actor.person) & _people_of(Person(*asked.requester)):
-            why = "A second person has to approve this: not the one who asked for it."
-            raise NotPermitted(why, self._note_approval(actor, asked, "approval_refused", why).seq)
-        if asked.state is not Waiting.WAITING:
-            text = f"This request is {asked.state.value} already. Nothing was done."
-            return Answer(Result.REFUSED, text, asked.action_id)
-        if self._clock() >= asked.expires_at:
-            self._settle(actor, asked, Waiting.EXPIRED, "approval_expired", "Approved too late.")
-            return Answer(Result.REFUSED, "This request has expired. Nothing was done.", asked.action_id)
-        return None
-
-    def _settle(self, actor: Actor, asked: Approval, state: Waiting, event: str, message: str) -> bool:
-        """Recorded first: what cannot be recorded is not decided, and goes on waiting."""
-        assert self._approvals is not None
-        now = self._approvals.find(asked.number)
-        if now is None or now.state is not Waiting.WAITING:
-            return False
-        self._note_approval(actor, asked, event, message)
-        if self._approvals.decide(asked.number, state, actor.person.name, self._clock()):
-            return True
-        late = "The decision of the record before came too late: the request was over already."
-        self._note_approval(actor, asked, "approval_refused", late)
-        return False
-
-    def _note_approval(self, actor: Actor, asked: Approval, event: str, message: str) -> Record:
-        return self._audit.append(
-            Entry(
-                Kind.EVENT,
-                event,
-                actor.person,
-                action_id=asked.action_id,
-                backend=asked.backend,
-                bucket=self._places[asked.backend].backend.bucket if asked.backend in self._places else "",
-                key=asked.key,
-                state_id=asked.state_id,
-                reason=asked.form.get("reason", ""),
-                ticket=asked.form.get("ticket", ""),
-                message=message,
-                facts={"request": asked.number, "requester": [*asked.requester]},
-            )
-        )
-
-    def _reading_of(self, asked: Approval) -> tuple[_Reading, Record | None]:
-        ticket = _ticket(asked)
-        undoes = None if ticket.undoes is None else self._undoable(asked.state_id, ticket.undoes)
-        return self._read(asked.state_id, ticket.wanted, keep=False), undoes
+    def _reading_of(self, ticket: Ticket) -> tuple[_Reading, Record | None]:
+        undoes = None if ticket.undoes is None else self._undoable(ticket.state_id, ticket.undoes)
+        return self._read(ticket.state_id, ticket.wanted, keep=False), undoes
 
     # ------------------------------------------------------------ what is recorded
 
     def _refusal(
         self,
         actor: Actor,
-        ticket: _Ticket,
+        ticket: Ticket,
         reading: _Reading,
         form: Form,
         result: Result,
@@ -715,7 +509,7 @@ class Actions:
         moved: bool = False,
     ) -> Answer:
         name = UNDO if ticket.undoes is not None else ticket.wanted.action.value
-        facts = {"wanted": [*_fields(ticket.wanted)], "undoes": ticket.undoes, "lockboard": self._version}
+        facts = {"wanted": [*fields_of(ticket.wanted)], "undoes": ticket.undoes, "lockboard": self._version}
         entry = self._entry(Kind.REFUSAL, name, actor, ticket, reading, form, facts=facts)
         record = self._audit.append(replace(entry, result=result.value, message=why))
         with suppress(StoreError):  # the next refresh finds it in any case
@@ -730,7 +524,7 @@ class Actions:
         kind: Kind,
         action: str,
         actor: Actor,
-        ticket: _Ticket,
+        ticket: Ticket,
         reading: _Reading,
         form: Form,
         *,
@@ -755,7 +549,9 @@ class Actions:
         until = self._monotonic() + ANSWER_WITHIN
         while True:
             records = self._records(action_id)
-            told = _told(records) or self._of_request(records)
+            told = outcome_of(records)
+            if told is None and self._second is not None:
+                told = self._second.told(records)
             if told is not None:
                 return told
             if self._monotonic() >= until:
@@ -768,58 +564,11 @@ class Actions:
                 )
             self._sleep(LOOK_EVERY)
 
-    def _of_request(self, records: Sequence[Record]) -> Answer | None:
-        """Where it waits for a second person, or waited until it was ended. The request itself says which:
-        an event in the log may be of somebody who was too late.
-        """
-        asked = _waits(records)
-        if asked is None or self._approvals is None:
-            return None
-        action_id, number = asked.entry.action_id, int(asked.entry.facts["request"])
-        kept = self._approvals.find(number)
-        ended = next((r for r in records if kept and r.entry.action in _ENDED.get(kept.state, ())), None)
-        if ended is not None:
-            text = f"{ended.entry.message} Nothing was done."
-            return Answer(Result.REFUSED, text, action_id, ended.seq, replayed=True)
-        if kept is not None and kept.state is Waiting.APPROVED:
-            return None
-        text = asked.entry.message
-        return Answer(Result.NO_CHANGE, text, action_id, asked.seq, replayed=True, waits=number)
-
     def _undoable(self, state_id: str, seq: int) -> Record:
         record = self._audit.record(seq)
         if record is None or record.entry.state_id != state_id:
             raise UnknownState("The audit log has no such record of this state key.")
         return record
-
-    # ------------------------------------------------------------ tokens
-
-    def _sign(self, ticket: _Ticket) -> str:
-        text: str = self._signer.dumps([*ticket[:3], [*_fields(ticket.wanted)], *ticket[4:]])
-        return text
-
-    def action_id(self, token: str) -> str:
-        """Of the attempt that the form with this token is for; "" where the token is not ours."""
-        try:
-            return str(self._signer.loads(token)[0])
-        except (BadSignature, LookupError, TypeError):
-            return ""
-
-    def _opened(self, token: str, person: Person, state_id: str) -> _Ticket:
-        try:
-            action_id, state, name, (action, store, version), undoes, print_, issued = self._signer.loads(
-                token
-            )
-        except (BadSignature, ValueError, TypeError):
-            raise BadToken(
-                "This form was not made by Lockboard, or its secret key has changed. Open the page again."
-            ) from None
-        ticket = _Ticket(
-            action_id, state, name, Wanted(Action(action), store, version), undoes, print_, issued
-        )
-        if ticket.state_id != state_id or ticket.person != whose(person):
-            raise BadToken("This form was made for another state or another person. Open the page again.")
-        return ticket
 
 
 def _seen(verdict: Verdict) -> dict[str, Any]:
@@ -833,65 +582,6 @@ def _seen(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def whose(person: Person) -> str:
-    """What a token binds: one name may be two people's."""
-    return f"{person.method}|{person.subject or person.name}"
-
-
-def _whose(asked: Approval) -> str:
-    return whose(Person(*asked.requester))
-
-
-def _people_of(person: Person) -> set[str]:
-    """The names of whoever may be behind it: of a token, also of who made it."""
-    owner = person.subject.split("|", 2)[2:] if person.method == "token" else []
-    return {name.casefold() for name in (person.name, *owner)}
-
-
-def _spelled(person: Person) -> tuple[str, str, str, str]:
-    return person.name, person.method, person.address, person.subject
-
-
-def _ticket(asked: Approval) -> _Ticket:
-    """What the requester confirmed."""
-    action, store, version = asked.wanted["wanted"]
-    return _Ticket(
-        asked.action_id,
-        asked.state_id,
-        _whose(asked),
-        Wanted(Action(action), store, version),
-        asked.wanted["undoes"],
-        asked.fingerprint,
-        asked.requested_at.timestamp(),
-    )
-
-
-def _told(records: Sequence[Record]) -> Answer | None:
-    """What the log says became of an attempt: its outcome, as its own process told it if it did; or a refusal
-    where it was never begun.
-    """
-    kinds = {record.entry.kind: record for record in reversed(records)}
-    late = next((record for record in records if record.entry.action == LATE_OUTCOME), None)
-    found = late or kinds.get(Kind.OUTCOME)
-    if found is None and Kind.INTENT not in kinds:
-        found = kinds.get(Kind.REFUSAL)
-    if found is None:
-        return None
-    entry = found.entry
-    return Answer(Result(entry.result), entry.message, entry.action_id, found.seq, replayed=True)
-
-
-def _waits(records: Sequence[Record]) -> Record | None:
-    """The record of a request that still is all that became of an attempt."""
-    if any(record.entry.kind is not Kind.EVENT for record in records):
-        return None
-    return next((record for record in records if record.entry.action == "approval_requested"), None)
-
-
-def _fields(wanted: Wanted) -> tuple[str, str, str]:
-    return wanted.action.value, wanted.store, wanted.version_id
-
-
 def _with_body(seen: Observation, version_id: str, states: States) -> Observation:
     """With the bytes of the version asked for looked at, however old it is."""
     if not version_id or not isinstance(seen.history, History):
@@ -903,25 +593,3 @@ def _with_body(seen: Observation, version_id: str, states: States) -> Observatio
         for v in seen.history.versions
     )
     return replace(seen, history=replace(seen.history, versions=versions))
-
-
-def _problems(plan: Plan, form: Form) -> tuple[Problem, ...]:
-    found: list[Problem] = []
-    reason = form.reason.strip()
-    if len(reason) < 3:
-        found.append(Problem("reason", "Say why, in a few words: it goes into the audit log."))
-    elif len(reason) > REASON_LIMIT:
-        found.append(Problem("reason", f"Shorten the reason to {REASON_LIMIT} characters."))
-    if len(form.ticket.strip()) > TICKET_LIMIT:
-        found.append(Problem("ticket", f"Shorten the ticket to {TICKET_LIMIT} characters."))
-    if plan.confirm and form.confirm.strip() != plan.confirm:
-        found.append(
-            Problem(
-                "confirm", f"Type {shown(plan.confirm, 80)} exactly, to show that this is the state you mean."
-            )
-        )
-    if plan.accept_serial and form.serial.strip() != plan.accept_serial:
-        found.append(
-            Problem("serial", f"Type the lower serial {plan.accept_serial}, to show that you accept it.")
-        )
-    return tuple(found)

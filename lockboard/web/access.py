@@ -23,7 +23,7 @@ from lockboard import logs
 from lockboard.domain.access import Actor, Identity, Permission
 from lockboard.domain.ports import Clock
 from lockboard.domain.signin import FRESH
-from lockboard.services.actions import VIEW_LASTS
+from lockboard.services.tickets import VIEW_LASTS
 from lockboard.web.security import is_from_own_page
 
 CSRF_FIELD = "csrf"

@@ -21,18 +21,10 @@ from lockboard.domain.model import Action
 from lockboard.domain.plans import Refused, Wanted
 from lockboard.domain.text import shown, utc
 from lockboard.domain.undo import UNDO
-from lockboard.services.actions import (
-    VIEW_LASTS,
-    Actions,
-    Answer,
-    BadToken,
-    Form,
-    Halted,
-    NotPermitted,
-    Prepared,
-    UnknownState,
-)
+from lockboard.services.actions import Actions
+from lockboard.services.attempts import Answer, Form, Halted, NotPermitted, Prepared, UnknownState
 from lockboard.services.documents import dated, served
+from lockboard.services.tickets import VIEW_LASTS, BadToken
 from lockboard.web.access import acts, may, visitor
 from lockboard.web.asked import asked
 from lockboard.web.audit import export

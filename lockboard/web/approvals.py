@@ -12,7 +12,10 @@ from lockboard.domain.plans import Plan, Refused
 from lockboard.domain.signin import Approval, Waiting
 from lockboard.domain.text import shown
 from lockboard.domain.undo import UNDO
-from lockboard.services.actions import Actions, NotPermitted, Review, UnknownState, whose
+from lockboard.services.actions import Actions
+from lockboard.services.attempts import NotPermitted, Review, UnknownState
+from lockboard.services.second_person import requester_of
+from lockboard.services.tickets import whose
 from lockboard.web.access import acts, visitor
 from lockboard.web.audit_rows import changes
 from lockboard.web.audit_words import action_title
@@ -87,7 +90,7 @@ def ask_page(desk: Desk, review: Review) -> dict[str, Any]:
     times, asked, actor = desk.times(), review.asked, visitor().actor
     plan = review.prepared.plan
     todo = plan if isinstance(plan, Plan) else None
-    mine = whose(actor.person) == whose(Person(*asked.requester))
+    mine = whose(actor.person) == requester_of(asked)
     live = asked.state is Waiting.WAITING and times.now < asked.expires_at
     return {
         **frame(f"Request {asked.number}"),
@@ -118,7 +121,7 @@ def _line(asked: Approval, times: Times, me: Person) -> dict[str, Any]:
         "backend": asked.backend,
         "key": shown(asked.key),
         "who": f"{shown(asked.requester[0], 80)} ({shown(asked.requester[1], 20)})",
-        "mine": whose(me) == whose(Person(*asked.requester)),
+        "mine": whose(me) == requester_of(asked),
         "at": times.moment(asked.requested_at),
         "ends": times.moment(asked.expires_at),
         "by": shown(asked.decided_by, 80),

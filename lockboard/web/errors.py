@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from lockboard.domain.audit import AuditError
 from lockboard.domain.errors import StoreError
-from lockboard.services.actions import Halted
+from lockboard.services.attempts import Halted
 from lockboard.web.access import began_to_act
 from lockboard.web.asked import BadQuery
 from lockboard.web.desk import answer, favicon, render, wants_fragment

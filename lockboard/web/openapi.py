@@ -10,7 +10,8 @@ from lockboard.domain.inventory import SORTS, VIEWS
 from lockboard.domain.locks import LockStore
 from lockboard.domain.model import Action, Content, Effect, LockStatus, Severity
 from lockboard.domain.undo import UNDO
-from lockboard.services.actions import REASON_LIMIT, TICKET_LIMIT, VIEW_LASTS
+from lockboard.services.attempts import REASON_LIMIT, TICKET_LIMIT
+from lockboard.services.tickets import VIEW_LASTS
 from lockboard.web.asked import STATUSES
 
 LARGEST_RECORD = 2**63 - 1

@@ -19,19 +19,18 @@ from lockboard.domain.model import Action
 from lockboard.domain.plans import Plan, Refused, Source, Wanted
 from lockboard.domain.text import shown
 from lockboard.domain.undo import UNDO
-from lockboard.services.actions import (
+from lockboard.services.actions import Actions
+from lockboard.services.attempts import (
     REASON_LIMIT,
     TICKET_LIMIT,
-    VIEW_LASTS,
-    Actions,
     Answer,
-    BadToken,
     Form,
     Halted,
     NotPermitted,
     Prepared,
     UnknownState,
 )
+from lockboard.services.tickets import VIEW_LASTS, BadToken
 from lockboard.web.access import CSRF_FIELD, acts, may, visitor
 from lockboard.web.asked import Asked, asked
 from lockboard.web.audit_rows import Change, changes

@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 from lockboard.domain.audit import AuditError
 from lockboard.domain.errors import AccessDenied
 from lockboard.domain.model import History
-from lockboard.services.actions import Answer, Form, Halted
+from lockboard.services.attempts import Answer, Form, Halted
 from tests.browser.axe import violations
 from tests.browser.conftest import Looks, Visits
 from tests.browser.estate import (

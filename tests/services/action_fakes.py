@@ -20,7 +20,8 @@ from lockboard.domain.plans import Wanted
 from lockboard.domain.ports import TableItem
 from lockboard.domain.signin import Approvals
 from lockboard.domain.writes import Hands, Receipt, Restorable, Sent
-from lockboard.services.actions import Actions, Answer, Form, Place, Prepared
+from lockboard.services.actions import Actions, Place
+from lockboard.services.attempts import Answer, Form, Prepared
 from lockboard.services.reconcile import Reconciler
 from tests.services.fakes import Estate
 from tests.web.audit_fakes import FakeAudit

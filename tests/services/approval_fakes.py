@@ -14,7 +14,7 @@ from lockboard.domain.keys import state_id
 from lockboard.domain.model import Action, Policy
 from lockboard.domain.plans import Wanted
 from lockboard.domain.signin import Approval, Waiting
-from lockboard.services.actions import Answer, Prepared
+from lockboard.services.attempts import Answer, Prepared
 from tests.services.action_fakes import FORM, World
 from tests.services.fakes import Estate
 

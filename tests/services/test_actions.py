@@ -19,8 +19,10 @@ from lockboard.domain.model import Action, Policy, Unread
 from lockboard.domain.plans import Plan, Refused, Wanted
 from lockboard.domain.ports import TableItem
 from lockboard.domain.writes import SLOWEST
-from lockboard.services.actions import Actions, BadToken, Form, Halted, UnknownState
+from lockboard.services.actions import Actions
+from lockboard.services.attempts import Form, Halted, UnknownState
 from lockboard.services.reconcile import DEAD_AFTER, Reconciler
+from lockboard.services.tickets import BadToken
 from tests.services.action_fakes import ACTOR, FORM, KIM, Fault, Killed, World
 from tests.services.fakes import Estate, FakeTable, info_json, md5, state_body
 

@@ -16,8 +16,9 @@ from lockboard.domain.model import Action, Policy
 from lockboard.domain.plans import Refused, Wanted
 from lockboard.domain.signin import Waiting
 from lockboard.domain.writes import Hands
-from lockboard.services.actions import BEGUN_WITHIN, Answer, Halted, NotPermitted, UnknownState
+from lockboard.services.attempts import Answer, Halted, NotPermitted, UnknownState
 from lockboard.services.reconcile import DEAD_AFTER
+from lockboard.services.second_person import BEGUN_WITHIN
 from tests.services.action_fakes import Killed, World
 from tests.services.approval_fakes import (
     ADA,

@@ -14,17 +14,11 @@ from lockboard.domain.model import Action, Backend, Observation
 from lockboard.domain.plans import Plan, Refused, Situation, Wanted, plan_for
 from lockboard.domain.ports import Clock
 from lockboard.domain.undo import undo_plan
-from lockboard.services.actions import (
-    Actions,
-    Answer,
-    BadToken,
-    Form,
-    Prepared,
-    Problem,
-    UnknownState,
-)
+from lockboard.services.actions import Actions
+from lockboard.services.attempts import Answer, Form, Prepared, Problem, UnknownState
 from lockboard.services.memo import Memo
 from lockboard.services.rows import judge
+from lockboard.services.tickets import BadToken
 from tests.web.entrances import ALL_RIGHTS
 
 Told = Callable[[str, Form], Answer]

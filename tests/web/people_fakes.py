@@ -15,7 +15,8 @@ from lockboard.domain.model import Action
 from lockboard.domain.permits import forbidden, may_approve
 from lockboard.domain.plans import Refused, Wanted, plan_for
 from lockboard.domain.signin import Account, ApiToken, Approval, Session, UnknownAccount, Waiting
-from lockboard.services.actions import Answer, NotPermitted, Prepared, Review, UnknownState, whose
+from lockboard.services.attempts import Answer, NotPermitted, Prepared, Review, UnknownState
+from lockboard.services.tickets import whose
 from lockboard.web.access import Entrance
 from lockboard.web.app import Services, build_app
 from lockboard.web.entrances import noting

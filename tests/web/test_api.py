@@ -12,7 +12,8 @@ from werkzeug.test import TestResponse
 from lockboard.domain.audit import AuditError, Entry, Kind, Result
 from lockboard.domain.errors import AccessDenied, LockboardError, StoreError, Throttled
 from lockboard.domain.plans import Wanted
-from lockboard.services.actions import Answer, BadToken, Form, Halted, NotPermitted, UnknownState
+from lockboard.services.attempts import Answer, Form, Halted, NotPermitted, UnknownState
+from lockboard.services.tickets import BadToken
 from tests.web.api_site import (
     AUDITOR,
     CRASHED,

@@ -42,7 +42,7 @@ from lockboard.domain.audit import (
 )
 from lockboard.domain.keys import state_id
 from lockboard.domain.ports import Clock
-from lockboard.services.actions import Halted
+from lockboard.services.attempts import Halted
 from lockboard.web.audit_asked import AskedAudit, asked_audit, days_words
 from lockboard.web.audit_exports import COLUMNS
 from tests.web.audit_fakes import (

@@ -18,7 +18,8 @@ from lockboard.domain.keys import state_id
 from lockboard.domain.locks import lock_from_item
 from lockboard.domain.model import Action, History, Observation
 from lockboard.domain.plans import Plan, Wanted
-from lockboard.services.actions import Answer, BadToken, Form, Halted, UnknownState
+from lockboard.services.attempts import Answer, Form, Halted, UnknownState
+from lockboard.services.tickets import BadToken
 from lockboard.web.app import Services, build_app
 from lockboard.web.ways import way_to
 from tests.web.audit_fakes import KIM, FakeAudit
