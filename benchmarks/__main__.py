@@ -37,7 +37,7 @@ class Scale:
     records: int
 
 
-WHOLE = Scale(100_000, {"list_pages": 20, "scan_pages": 10}, 3, 4_000, 7, 0.5, 40, 20, 100_000)
+WHOLE = Scale(100_000, {"list_pages": 20, "scan_pages": 10}, 3, 4_000, 15, 0.5, 40, 20, 100_000)
 QUICK = Scale(10_000, {"list_pages": 5, "scan_pages": 1}, 1, 300, 1, 0.2, 4, 2, 2_000)
 
 

@@ -211,7 +211,7 @@ def _line(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
 
 
 def _rendered(fields: Mapping[str, Any]) -> str:
-    names = _ordered(fields)
+    names = _ordered(tuple(fields))
     line = "{" + ", ".join([f'"{name}": {_spelled(fields[name])}' for name in names]) + "}"
     if len(line) > LONGEST_LINE:
         kept = {name: _plain(fields[name], _SHORT, items=3) for name in names}
@@ -231,10 +231,11 @@ def _spelled(value: Any) -> str:
     return "null" if value is None else _json(_plain(value, LONGEST_VALUE))
 
 
-def _ordered(fields: Mapping[str, Any]) -> list[str]:
+@lru_cache(maxsize=256)
+def _ordered(fields: tuple[str, ...]) -> tuple[str, ...]:
     """The head of a line is the same for all, whatever is said."""
     head = [name for name in _HEAD if name in fields]
-    return head + [name for name in fields if name in _BODY]
+    return (*head, *[name for name in fields if name in _BODY])
 
 
 def _json(value: Any) -> str:

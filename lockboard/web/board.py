@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import NamedTuple
 from zlib import crc32
@@ -17,6 +18,7 @@ from lockboard.web.asked import Asked, Links, asked, sort_parameter, spelled_age
 from lockboard.web.desk import (
     Desk,
     Health,
+    Whole,
     favicon,
     own_parts,
     page_response,
@@ -106,10 +108,12 @@ def blueprint(desk: Desk) -> Blueprint:
             wanted = asked(request.args)
             if looks_pasted(wanted.text):
                 return _to_find(wanted.text, fragment)
-            html = render_region(
-                "board/states.html", "board/_region.html", **list_page(desk, snapshot, wanted)
-            )
-            kept = room.pages.keep(key, html, wanted.url())
+            with nullcontext() if wanted.text else room.pages.turn():  # nobody waits for another's search
+                kept = room.pages.get(key)
+                if kept is None:
+                    page = list_page(desk, snapshot, wanted)
+                    html = render_region("board/states.html", "board/_region.html", **page)
+                    kept = room.pages.keep(key, html, wanted.url())
         return _addressed(kept, fragment)
 
     @pages.get("/states/pulse")
@@ -390,7 +394,7 @@ def _nothing_here(view: str, total: int, health: Health) -> Empty:
 def _pulse(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
     """204 while the page shows what there is; else how many of its rows changed, by an event."""
     if seen == snapshot.generation:
-        return _with_age(snapshot, Response(status=204))
+        return _with_age(snapshot, Whole(status=204))
     changed = desk.board.changed_since(seen, asked(request.args).but().query(desk.clock()))
     return _with_age(snapshot, _news(desk, snapshot, changed))
 
@@ -402,7 +406,7 @@ def _pulse_of_key(desk: Desk, snapshot: Snapshot, seen: int) -> Response:
         row = desk.board.state(request.args.get("state", ""))
         if fingerprint_of(row, own) != request.args.get("seen", ""):
             return _with_age(own, _news(desk, snapshot, 1))
-    return _with_age(own, Response(status=204))
+    return _with_age(own, Whole(status=204))
 
 
 def _news(desk: Desk, snapshot: Snapshot, changed: int) -> Response:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Flask, Response, current_app, redirect, request
 from flask.globals import app_ctx
@@ -29,6 +29,11 @@ from lockboard.web.prefs import preferences, zone
 from lockboard.web.security import NONCE
 from lockboard.web.strip import Strip
 from lockboard.web.times import Moment, Times
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+    from werkzeug.datastructures import Headers
 
 ROOMS = 64
 """Views of the estate that are kept at the same time."""
@@ -260,8 +265,13 @@ def answer(html: str, status: int = 200) -> Response:
 def own_parts() -> Mapping[str, str]:
     """What stands in for each placeholder that is the visitor's own: their name and their forms' token."""
     found = known_visitor()
-    name = shown(found.actor.person.name, 80) if found else ""
-    return {WHO: str(escape(name)), CSRF: found.csrf if found else ""}
+    return {WHO: _printed(found.actor.person.name), CSRF: found.csrf} if found else {WHO: "", CSRF: ""}
+
+
+@lru_cache(maxsize=256)
+def _printed(name: str) -> str:
+    """A person's name on every page of theirs."""
+    return str(escape(shown(name, 80)))
 
 
 def see_other(url: str) -> Response:
@@ -271,9 +281,18 @@ def see_other(url: str) -> Response:
     return found
 
 
+class Whole(Response):
+    """An answer with every header that it needs: of any other, Werkzeug copies the headers and looks for what
+    it could complete, which costs as much as finding the view.
+    """
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        return self.headers
+
+
 def page_response(body: bytes, status: int = 200) -> Response:
     """HTML whose nonce is in its place."""
-    return Response(body, status, content_type="text/html; charset=utf-8")
+    return Whole(body, status, content_type="text/html; charset=utf-8")
 
 
 def wants_fragment() -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,6 +21,9 @@ BUCKET_SECONDS = 10
 
 KEPT = 128
 """Pages, and lists whose controls are made, that are kept at the same time."""
+
+PATIENCE_SECONDS = 0.25
+"""How long one waits for another to have made a page: many times what that takes, unless the store hangs."""
 
 _MARK = f"mark-{secrets.token_hex(16)}-"
 """What every placeholder begins with, so that a page is searched for one text. Never sent, so nobody can
@@ -113,10 +118,23 @@ class KeptPage(NamedTuple):
 
 
 class Pages:
-    """Rendered pages by what they were made of."""
+    """Rendered pages by what they were made of. patience: see PATIENCE_SECONDS."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE_SECONDS) -> None:
         self._kept: dict[Hashable, KeptPage] = {}
+        self._making, self._patience = threading.Lock(), patience
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A page is made inside of it, unless it is kept by then: after a change everybody asks for the same
+        one, and of two that one interpreter makes side by side both take longer than one after the other.
+        """
+        mine = self._making.acquire(timeout=self._patience)
+        try:
+            yield
+        finally:
+            if mine:
+                self._making.release()
 
     def get(self, key: Hashable) -> KeptPage | None:
         return self._kept.get(key)

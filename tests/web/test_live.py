@@ -3,10 +3,14 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from lockboard.domain.inventory import BackendReport, StateRow
+from lockboard.web.live import Pages
 from tests.web.fakes import NOW, Web, report, web
 
 PARTIAL = {"HX-Request-Type": "partial"}
@@ -97,6 +101,47 @@ def test_a_page_whose_data_has_not_changed_is_not_made_again() -> None:
     assert site.board.calls["page"] == 1
     assert first.text != again.text  # another nonce
     assert first.text.partition("<body>")[2][:200] == again.text.partition("<body>")[2][:200]
+
+
+def test_a_page_that_many_ask_for_at_once_is_made_once() -> None:
+    pages, made = Pages(patience=60), []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        with pages.turn():
+            if pages.get("list") is None:
+                begun.set()
+                go_on.wait(60)
+                made.append(pages.keep("list", "<p>", "/states"))
+
+    asking = [threading.Thread(target=ask) for _ in range(5)]
+    for one in asking:
+        one.start()
+    assert begun.wait(60)
+    go_on.set()
+    for one in asking:
+        one.join(60)
+
+    assert len(made) == 1
+
+
+def test_a_page_is_made_although_another_is_stuck_in_the_making() -> None:
+    pages = Pages(patience=0)
+
+    with pages.turn(), pages.turn():
+        pages.keep("list", "<p>", "/states")
+    with pages.turn():
+        found = pages.get("list")
+
+    assert found is not None
+
+
+def test_a_page_that_failed_holds_nobody_up() -> None:
+    pages = Pages(patience=60)
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), pages.turn():
+            raise ZeroDivisionError
 
 
 def test_a_change_is_shown_at_the_next_look() -> None:
