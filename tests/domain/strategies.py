@@ -139,8 +139,11 @@ def one_of(rnd: Random, values: Sequence[T]) -> T:
 
 
 def text(rnd: Random, most: int = 12) -> str:
-    """Up to `most` pieces, each plain, odd or any character at all."""
-    return "".join(_piece(rnd) for _ in range(below(rnd, most + 1)))
+    """Up to `most` pieces, each plain, odd or any character at all. Half a character never stands beside its
+    other half: JSON, as which texts are kept, makes one of the two.
+    """
+    pieces = "".join(_piece(rnd) for _ in range(below(rnd, most + 1)))
+    return pieces.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _piece(rnd: Random) -> str:
